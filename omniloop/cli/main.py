@@ -1,0 +1,203 @@
+"""The command line: `omniloop run|score|digest|report|scenes|plugins|doctor|bench`.
+
+Each command imports what it needs when it is called, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omniloop.cli import scenes as scenes_commands
+
+app = typer.Typer(
+    name="omniloop", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Closes the loop between a driving policy and a simulated world.",
+    epilog="Start with `omniloop run`: it drives six built-in scenes. "
+    "Exit codes: 0 every rollout completed or failed by its policy, 1 infrastructure failed, 2 bad input.",
+)  # fmt: skip
+app.add_typer(scenes_commands.app, name="scenes")
+
+RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/demo.")]
+
+_RUN_HELP = """Drive scenes in closed loop and score them.
+
+Settings are written KEY=VALUE; a group's name chooses one of its kinds.
+
+**Examples**
+
+    omniloop run                              six embedded scenes
+    omniloop run run.video=true run.seeds=4   videos, four seeds each
+    omniloop run policy=constant_velocity renderer=none
+    omniloop run policy=my_file:MyPolicy      a policy of your own
+    omniloop run scenes=av2 scenes.path=DIR   Argoverse 2 recordings
+    omniloop run renderer.chunk=0 renderer.fps=10   frame by frame
+    omniloop run sync=postfetch sync.decisions_per_chunk=2
+    omniloop run run.name=big run.resume=true       go on with a run
+    omniloop run --show                       print settings and stop
+
+**Groups**: scenes, policy, traffic, controller, ground, renderer, sync, metrics, run.
+`omniloop plugins` lists what each can be and its settings.
+"""
+
+
+@app.command(help=_RUN_HELP)
+def run(
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings.")
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the resolved settings and stop.")
+    ] = False,
+) -> None:
+    """Drive scenes in closed loop and score them."""
+    from omniloop.configs.compose import compose
+
+    config = compose(settings or [])
+    if show:
+        from omniloop.runlog.folder import to_yaml
+
+        typer.echo(to_yaml(config.model_dump(mode="json")), nl=False)
+        return
+    from omniloop.cli.run import run_and_report
+
+    raise typer.Exit(run_and_report(config))
+
+
+@app.command()
+def score(run_dir: RunDir) -> None:
+    """Score a run again from its logs alone, and rewrite its results.
+
+    **Example**
+
+        omniloop score runs/demo
+    """
+    from omniloop.cli.inspect import score_again
+
+    raise typer.Exit(score_again(run_dir))
+
+
+@app.command()
+def digest(run_dir: RunDir) -> None:
+    """Print one SHA-256 per rollout over its simulated content: `<sha256>  <scene>/<seed>`.
+
+    **Example**
+
+        omniloop digest runs/demo > before.txt
+    """
+    from omniloop.runlog.digest import digest_run
+    from omniloop.runlog.folder import open_existing
+
+    for sha256, name in digest_run(open_existing(run_dir)):
+        typer.echo(f"{sha256}  {name}")
+
+
+@app.command()
+def report(run_dir: RunDir) -> None:
+    """Write report.html of a run again, and print its scores.
+
+    **Example**
+
+        omniloop report runs/demo
+    """
+    from omniloop.cli.inspect import report_again
+
+    raise typer.Exit(report_again(run_dir))
+
+
+@app.command()
+def plugins(
+    kind: Annotated[
+        str | None, typer.Argument(help="policy, renderer, traffic, controller, ...")
+    ] = None,
+) -> None:
+    """List plugins, built in and installed, with their settings.
+
+    **Examples**
+
+        omniloop plugins
+        omniloop plugins policy
+    """
+    from omniloop.cli.inspect import list_plugins
+
+    list_plugins(kind)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: versions, extras, plugins that cannot be imported, and a short rollout."""
+    from omniloop.cli.doctor import examine
+
+    raise typer.Exit(examine())
+
+
+bench_app = typer.Typer(
+    no_args_is_help=True, help="Measure speed and memory; JSON on standard output."
+)
+app.add_typer(bench_app, name="bench")
+
+
+@bench_app.command("loop")
+def bench_loop(
+    seconds: Annotated[float, typer.Option(help="Simulated time of a rollout.")] = 20.0,
+    actors: Annotated[int, typer.Option(help="Replayed actors.")] = 50,
+    rollouts: Annotated[int, typer.Option(help="Rollouts of the longer of two runs.")] = 8,
+    profile: Annotated[bool, typer.Option(help="Add where the time goes.")] = False,
+) -> None:
+    """Time one step of the loop without a camera: log and scores on, decisions at 10 Hz."""
+    import json
+
+    from omniloop.bench.loop import run as run_bench
+
+    typer.echo(json.dumps(run_bench(seconds, actors, rollouts, profile), indent=2))
+
+
+@bench_app.command("render")
+def bench_render(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="scenes=..., scenes.path=..., renderer.*=..."),
+    ] = None,
+    frames: Annotated[int, typer.Option(help="Frames per repeat.")] = 30,
+) -> None:
+    """Time the rasteriser against bare OpenCV drawing the same primitives plus JPEG.
+
+    **Example**
+
+        omniloop bench render scenes=av2 scenes.path=DIR
+    """
+    import json
+
+    from omniloop.bench.render import run_with_settings
+
+    typer.echo(json.dumps(run_with_settings(settings or [], frames), indent=2))
+
+
+def main() -> None:
+    """Run the command line; errors become one clear message and an exit code."""
+    from omniloop.core.errors import InputError, OmniloopError, RunFolderError
+
+    try:
+        app()
+    except (InputError, RunFolderError) as error:
+        sys.exit(_say(error, 2))
+    except OmniloopError as error:
+        sys.exit(_say(error, 1))
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def _say(error: Exception, code: int) -> int:
+    typer.echo(f"error: {error}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Config groups (YAML), their schema, and composition."""

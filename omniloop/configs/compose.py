@@ -1,0 +1,135 @@
+"""Composition of config groups and overrides by Hydra, and nothing but composition.
+
+Three things happen before Hydra's grammar sees an override:
+
+* a key whose value is a string (a path, an id, a name, a plugin's string argument) is
+  taken verbatim, since the grammar rejects ``path=/a(1)/x`` and reads ``1e5`` as a number;
+* ``policy=NAME`` of a plugin that has no file in the group is looked up in the registry;
+* every other key may be new: the schema says what is unknown, and what was meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from omniloop.configs.schema import GROUP_NAMES, RunConfig, validate
+from omniloop.core.errors import ConfigError, nearest
+from omniloop.core.registry import GROUPS, load_class, parameters
+
+_VERBATIM = {"scenes.path", "scenes.ids", "run.dir", "run.name"}
+_NULLS = {"null", "None", ""}
+
+
+def options(group: str) -> list[str]:
+    """Names of a group's files."""
+    folder = resources.files("omniloop.configs") / group
+    names = (entry.name for entry in folder.iterdir())
+    return sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml"))
+
+
+def _defaults() -> dict[str, str]:
+    """The file chosen in each group where nobody says otherwise."""
+    from omegaconf import OmegaConf
+
+    text = (resources.files("omniloop.configs") / "config.yaml").read_text()
+    entries = OmegaConf.to_container(OmegaConf.create(text))["defaults"]  # type: ignore[index,call-overload]
+    return {k: v for entry in entries if isinstance(entry, dict) for k, v in entry.items()}
+
+
+def _split(override: str) -> tuple[str, str]:
+    key, separator, value = override.partition("=")
+    key = key.lstrip("+").strip()
+    if not separator or not key or key.startswith("~"):
+        raise ConfigError(
+            f"'{override}' is not a setting", where="command line",
+            remedy="write key=value, such as policy=constant_velocity or run.seeds=4",
+        )  # fmt: skip
+    return key, value
+
+
+def _choose(group: str, value: str) -> tuple[str, str | None]:
+    """The group's file for a value, and the plugin's name where the file has none."""
+    if value in options(group) and value != "external":
+        return value, None
+    if group not in GROUPS or group == "metrics":
+        raise ConfigError(
+            f"unknown {group} '{value}'.{nearest(value, options(group))}",
+            where=f"{group}={value}", remedy=f"known: {', '.join(options(group))}",
+        )  # fmt: skip
+    load_class(group, value)  # says what is known, and suggests the nearest
+    return "external", value
+
+
+def _is_text(kind: str, name: str, argument: str) -> bool:
+    parameter = parameters(kind, name).get(argument)
+    return parameter is not None and str(parameter.annotation).replace(" ", "") in (
+        "str",
+        "str|None",
+        "<class'str'>",
+    )
+
+
+def compose(overrides: Sequence[str]) -> RunConfig:
+    """Compose and validate the config of a run.
+
+    Args:
+        overrides: ``key=value`` as typed on the command line.
+
+    Raises:
+        ConfigError: an override cannot be read, or a setting is unknown or unusable.
+        PluginError: a plugin is unknown.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    groups: list[str] = []
+    verbatim: dict[str, str | None] = {}
+    rest: list[tuple[str, str]] = []
+    plugin_names = _defaults()
+    for override in overrides:
+        key, value = _split(override)
+        if key in GROUP_NAMES:
+            choice, plugin = _choose(key, value)
+            groups.append(f"{key}={choice}")
+            plugin_names[key] = plugin or choice
+            if plugin is not None:
+                verbatim[f"{key}.name"] = plugin
+        else:
+            rest.append((key, value))
+    grammar: list[str] = []
+    for key, value in rest:
+        group, _, argument = key.partition(".")
+        if group not in GROUP_NAMES:
+            raise ConfigError(
+                f"unknown setting '{key}'.{nearest(group, GROUP_NAMES)}",
+                where=f"{key}={value}", remedy=f"groups: {', '.join(GROUP_NAMES)}",
+            )  # fmt: skip
+        plugin_name = plugin_names.get(group, "none")
+        if key in _VERBATIM or (
+            group in GROUPS and group != "metrics" and plugin_name != "none"
+            and _is_text(group, plugin_name, argument)
+        ):  # fmt: skip
+            verbatim[key] = None if value in _NULLS else value
+        else:
+            grammar.append(f"++{key}={value}")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module("omniloop.configs", version_base="1.3"):
+            composed = hydra_compose("config", overrides=[*groups, *grammar])
+        raw: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    except (HydraException, OmegaConfBaseException) as error:
+        text = str(error).splitlines()[0]
+        raise ConfigError(
+            f"the settings cannot be read: {text}", where=" ".join(overrides),
+            remedy="quote a value with commas, brackets or blanks: key='\"a, b\"'",
+        ) from None  # fmt: skip
+    for key, text_value in verbatim.items():
+        group, _, argument = key.partition(".")
+        raw[group][argument] = text_value
+    return validate(raw)

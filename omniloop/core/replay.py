@@ -1,0 +1,120 @@
+"""The recording as motion: vectorised tables of what ego and actors did."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from omniloop.core import geometry
+from omniloop.core.geometry import Array
+from omniloop.core.motion import ActorMotion, EgoMotion, Times, Trajectory, grid_times_us
+from omniloop.core.scene import Scene
+from omniloop.core.time import MAX_STATE_STEP_US
+
+_HALF_WINDOW_US = 50_000
+"""Motion is differenced over +-50 ms: poses at 170 Hz carry millimetres of noise."""
+
+
+def motion_at(local_to_rig: Trajectory, times_us: Times) -> EgoMotion:
+    """Sample a trajectory with its motion in the body frame.
+
+    Velocities are central differences over +-50 ms and accelerations second differences
+    over the same window; at the ends of the trajectory the window shrinks to fit.
+
+    Args:
+        local_to_rig: at least one pose.
+        times_us: ``(K,)`` inside the trajectory.
+    """
+    times = np.asarray(times_us, dtype=np.int64)
+    poses = local_to_rig.sample(times)
+    lo = np.maximum(times - _HALF_WINDOW_US, local_to_rig.start_us)
+    hi = np.minimum(times + _HALF_WINDOW_US, local_to_rig.end_us)
+    dynamics = np.zeros((len(times), 12))
+    moving = hi > lo
+    if not moving.any():
+        return EgoMotion(times, poses, dynamics)
+    ends = local_to_rig.sample(np.concatenate([lo, hi]))
+    before, after = ends[: len(times)], ends[len(times) :]
+    span_s = np.where(moving, (hi - lo) / 1e6, 1.0)[:, None]
+    dynamics[:, 0:6] = _body_rates(before, after, poses, span_s)
+    # The halves' mean velocities lie (hi - lo) / 2 apart. A half window may be empty at an end.
+    both = (times > lo) & (hi > times)
+    first_s = np.where(both, (times - lo) / 1e6, 1.0)[:, None]
+    second_s = np.where(both, (hi - times) / 1e6, 1.0)[:, None]
+    change = _body_rates(poses, after, poses, second_s) - _body_rates(before, poses, poses, first_s)
+    dynamics[:, 6:12] = np.where(both[:, None], change / (span_s / 2), 0.0)
+    dynamics[~moving] = 0.0
+    return EgoMotion(times, poses, dynamics)
+
+
+def _body_rates(start: Array, end: Array, body: Array, dt_s: Array) -> Array:
+    """Mean linear and angular velocity ``(K, 6)`` from `start` to `end` in frame `body`."""
+    to_body = body[:, 3:] * np.array([-1.0, -1.0, -1.0, 1.0])
+    delta = geometry.quat_multiply(start[:, 3:] * np.array([-1.0, -1.0, -1.0, 1.0]), end[:, 3:])
+    delta = np.where(delta[:, 3:] < 0, -delta, delta)
+    linear = geometry.rotate(to_body, end[:, :3] - start[:, :3]) / dt_s
+    return np.concatenate([linear, 2.0 * delta[:, :3] / dt_s], axis=1)
+
+
+class RecordedActors:
+    """All actors' recorded motion as one table on shared times.
+
+    The table's times are the union of the tracks' own, so that replay passes through
+    the recorded poses; where tracks share few times it would grow large, and a 100 ms
+    grid takes its place.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        start, end = scene.start_us, scene.end_us
+        union = np.array([start, end], dtype=np.int64)
+        longest = 1
+        for track in scene.tracks:
+            longest = max(longest, len(track.times_us))
+            union = np.union1d(union, track.times_us)
+        if len(union) > 4 * longest + 2:
+            last = max(int(union[-1]), end)
+            union = np.append(np.arange(start, last, MAX_STATE_STEP_US, dtype=np.int64), last)
+        self._table = scene.recorded_actors(union)
+        self._static = np.array([a.is_static for a in scene.actors], dtype=bool)
+
+    def at(self, query_us: Times) -> ActorMotion:
+        """Motion at times ``(K,)``; absent outside the recording, but for static actors,
+        which stay where they were first and last seen."""
+        query = np.asarray(query_us, dtype=np.int64)
+        times = self._table.times_us
+        out = self._table.sample(np.clip(query, times[0], times[-1]))
+        outside = (query < times[0]) | (query > times[-1])
+        if not outside.any():
+            return ActorMotion(query, out.local_to_aabb, out.valid)
+        valid = out.valid & (~outside[None, :] | self._static[:, None])
+        poses = np.where(valid[..., None], out.local_to_aabb, geometry.IDENTITY)
+        return ActorMotion(query, poses, valid)
+
+    def between(self, after_us: int, until_us: int) -> ActorMotion:
+        """Motion through ``(after_us, until_us]``: the recorded times inside, filled so
+        that states are at most 100 ms apart, and exactly `until_us`."""
+        times = self._table.times_us
+        lo, hi = np.searchsorted(times, [after_us, until_us], side="right")
+        inside = times[lo:hi]
+        knots = np.concatenate([[after_us], inside, [until_us]])
+        if (np.diff(knots) <= MAX_STATE_STEP_US).all():
+            if len(inside) and inside[-1] == until_us:
+                return self._table.between(after_us, until_us)
+            return self.at(np.append(inside, until_us))
+        return self.at(np.union1d(inside, grid_times_us(after_us, until_us, MAX_STATE_STEP_US)))
+
+
+class RecordedEgo:
+    """The ego's recorded states."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.local_to_rig = scene.ego
+
+    def span(self, start_us: int, until_us: int) -> EgoMotion:
+        """States over ``[start_us, until_us]`` at the recorded times and at both ends."""
+        clipped = self.local_to_rig.clip(start_us, until_us)
+        return motion_at(self.local_to_rig, clipped.times_us)
+
+    def between(self, after_us: int, until_us: int) -> EgoMotion:
+        """States in ``(after_us, until_us]``, the last exactly at `until_us`."""
+        whole = self.span(after_us, until_us)
+        return EgoMotion(whole.times_us[1:], whole.local_to_rig[1:], whole.dynamics[1:])

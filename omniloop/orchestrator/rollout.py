@@ -1,0 +1,450 @@
+"""One rollout: the event loop that closes policy, vehicle, traffic and renderer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from omniloop.core import geometry
+from omniloop.core.cameras import Camera
+from omniloop.core.contracts import (
+    CameraFrame,
+    GroundRequest,
+    Observation,
+    Plan,
+    PolicySpec,
+    RenderRequest,
+    SessionInfo,
+    TrafficRequest,
+    VehicleRequest,
+)
+from omniloop.core.errors import PolicyError, ServiceError
+from omniloop.core.motion import ActorMotion, EgoMotion, Trajectory
+from omniloop.core.record import Decision, RolloutRecord
+from omniloop.core.replay import RecordedActors, RecordedEgo
+from omniloop.core.route import RouteLine, route_at
+from omniloop.core.scene import Scene
+from omniloop.core.schedule import Schedule
+from omniloop.core.time import US_PER_S
+from omniloop.orchestrator.calls import CallFunnel
+from omniloop.orchestrator.events import Event, EventQueue, Phase
+from omniloop.orchestrator.fetch import Fetch, fetch_strategy
+from omniloop.orchestrator.observe import FrameBuffer, ego_history
+from omniloop.orchestrator.recorder import Recorder
+from omniloop.orchestrator.services import Services, Sessions, open_sessions
+from omniloop.orchestrator.world import World
+
+RECORDED_PLAN_US = 5 * US_PER_S
+"""How far the recording is offered as a plan to the controller during warm-up."""
+
+Watch = Callable[[EgoMotion, ActorMotion], str]
+"""Looks at newly committed states; a non-empty answer ends the rollout."""
+
+
+@dataclass(frozen=True)
+class RolloutSpec:
+    """What one rollout needs to know besides its services.
+
+    Attributes:
+        cameras: Cameras to render, at delivered size, in the order of the schedule's clocks.
+        seeds: A seed per service.
+        recorded_actors: The scene's recorded traffic.
+        route: The way ahead; None if there is none.
+        latency_us: From a decision to its plan's first effect.
+        skip_services_in_warmup: Do not call policy, controller and traffic in warm-up.
+    """
+
+    scene: Scene
+    seed: int
+    schedule: Schedule
+    cameras: tuple[Camera, ...]
+    seeds: dict[str, int]
+    recorded_actors: RecordedActors
+    route: RouteLine | None
+    latency_us: int = 0
+    skip_services_in_warmup: bool = False
+
+    @property
+    def session_id(self) -> str:
+        """``<scene>/<seed>``."""
+        return f"{self.scene.id}/{self.seed}"
+
+
+@dataclass
+class _Interval:
+    """What the phases of one decision hand to each other."""
+
+    index: int
+    time_us: int
+    target_us: int
+    warmup: bool
+    ego: EgoMotion | None = None
+    actors: ActorMotion | None = None
+
+
+async def run_rollout(
+    spec: RolloutSpec,
+    services: Services,
+    recorder: Recorder,
+    call: CallFunnel,
+    watch: Watch | None = None,
+) -> RolloutRecord:
+    """Simulate one rollout from context start to its end.
+
+    Raises:
+        PolicyError: the policy broke its contract.
+        ServiceError: another service did.
+        OmniloopError: a service refused the scene or its settings.
+    """
+    schedule = spec.schedule
+    session = SessionInfo(
+        session_id=spec.session_id, scene=spec.scene, seed=0, vehicle=spec.scene.vehicle,
+        start_us=schedule.context_start_us, handover_us=schedule.handover_us, end_us=schedule.end_us,
+    )  # fmt: skip
+    async with open_sessions(services, session, spec.seeds, spec.cameras, call) as sessions:
+        loop = _Loop(spec, services.policy.spec, sessions, recorder, call, watch)
+        return await loop.run()
+
+
+class _Loop:
+    """The state of one rollout and a handler for each phase."""
+
+    def __init__(
+        self,
+        spec: RolloutSpec,
+        policy: PolicySpec,
+        sessions: Sessions,
+        recorder: Recorder,
+        call: CallFunnel,
+        watch: Watch | None,
+    ) -> None:
+        self._spec = spec
+        self._policy_spec = policy
+        self._sessions = sessions
+        self._record = recorder
+        self._call = call
+        self._watch = watch
+        self._schedule = spec.schedule
+        self._scene = spec.scene
+        self._world = World(len(spec.scene.tracks))
+        self._queue = EventQueue()
+        self._fetch = fetch_strategy(spec.schedule)
+        self._frames = FrameBuffer(policy, tuple(c.id for c in spec.cameras))
+        self._recorded_ego = RecordedEgo(spec.scene)
+        self._interval = _Interval(-1, 0, 0, True)
+        self._decisions: list[Decision] = []
+        self._in_force: list[Decision] = []
+        self._route_s_m: float | None = None
+        self._stopped_by = ""
+        self._handlers = {
+            Phase.FRAME: self._deliver,
+            Phase.POLICY: self._decide,
+            Phase.VEHICLE: self._drive,
+            Phase.EGO_GROUND: self._ground_ego,
+            Phase.TRAFFIC: self._move_traffic,
+            Phase.ACTOR_GROUND: self._ground_actors,
+            Phase.COMMIT: self._commit,
+            Phase.RENDER: self._render,
+        }
+
+    async def run(self) -> RolloutRecord:
+        """Seed the world, render the initial frames, then pop events until the end."""
+        schedule = self._schedule
+        ego = self._recorded_ego.span(schedule.context_start_us, schedule.first_decision_us)
+        times = np.array([schedule.context_start_us], dtype=np.int64)
+        if schedule.first_decision_us > schedule.context_start_us:
+            tail = self._spec.recorded_actors.between(
+                schedule.context_start_us, schedule.first_decision_us
+            )
+            times = np.append(times, tail.times_us)
+        self._commit_states(ego, self._spec.recorded_actors.at(times), schedule.first_decision_us)
+        await self._fetch_frames(self._fetch.initial(), schedule.context_start_us)
+        self._queue.push(schedule.first_decision_us, Phase.POLICY, 0)
+        self._queue.push(schedule.end_us, Phase.END)
+        while True:
+            event = self._queue.pop()
+            if event.phase is Phase.END or self._stopped_by:
+                break
+            await self._handlers[event.phase](event)
+        self._record.end(self._world.frontier_us, self._stopped_by)
+        return RolloutRecord(
+            session_id=self._spec.session_id, scene=self._scene, schedule=schedule,
+            ego=self._world.ego_true, ego_estimated=self._world.ego_estimated, actors=self._world.actors,
+            decisions=tuple(self._decisions), privileged=tuple(sorted(self._policy_spec.privileged)),
+            stopped_by=self._stopped_by,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------ frames
+
+    async def _deliver(self, event: Event) -> None:
+        frame = event.payload
+        assert isinstance(frame, CameraFrame)
+        self._frames.add(frame)
+        self._record.frame(frame)
+
+    async def _render(self, event: Event) -> None:
+        fetch = self._fetch.after_commit(self._interval.index)
+        if fetch is not None:
+            await self._fetch_frames(fetch, event.time_us)
+
+    async def _fetch_frames(self, fetch: Fetch, time_us: int) -> None:
+        """Ask for frames at committed states and turn each into an event of its own time."""
+        if self._sessions.renderer is None or not len(fetch.frames):
+            return
+        frames = fetch.frames
+        times = np.unique(np.concatenate([frames.start_us, frames.capture_us]))
+        request = RenderRequest(
+            times_us=times,
+            local_to_rig=self._world.ego_true.trajectory.sample(times),
+            actors=self._world.actors.sample(times),
+            camera_index=frames.camera_index,
+            start_index=np.searchsorted(times, frames.start_us),
+            end_index=np.searchsorted(times, frames.capture_us),
+        )
+        self._record.render_request(time_us, request)
+        result = await self._call(
+            "renderer", "render", self._sessions.renderer.render(request), time_us
+        )
+        if len(result.images) != len(request):
+            raise ServiceError(
+                f"the renderer returned {len(result.images)} images for {len(request)} frames",
+                where=f"{self._spec.session_id} at {time_us} us",
+                remedy="a renderer must return exactly the frames asked for, in order",
+            )
+        for i, image in enumerate(result.images):
+            frame = CameraFrame(
+                camera_id=self._schedule.clocks[int(frames.camera_index[i])].camera_id,
+                image=image,
+                start_us=int(frames.start_us[i]),
+                capture_us=int(frames.capture_us[i]),
+                available_us=int(fetch.available_us[i]),
+            )
+            self._queue.push(frame.available_us, Phase.FRAME, frame)
+
+    # ------------------------------------------------------------------ policy
+
+    async def _decide(self, event: Event) -> None:
+        index, time_us = int(event.payload), event.time_us  # type: ignore[call-overload]
+        target_us = time_us + self._schedule.decision_period_us
+        warmup = self._schedule.is_warmup(time_us)
+        self._interval = _Interval(index, time_us, target_us, warmup)
+        if not (warmup and self._spec.skip_services_in_warmup):
+            observation = self._observe(time_us, target_us)
+            self._record.observation(observation)
+            plan = await self._call(
+                "policy", "plan", self._sessions.policy.plan(observation), time_us
+            )
+            if not isinstance(plan, Plan):
+                raise PolicyError(
+                    f"the policy returned a {type(plan).__name__}",
+                    where=f"{self._spec.session_id} at {time_us} us", remedy="return an omniloop Plan",
+                )  # fmt: skip
+            decision = Decision(
+                time_us=time_us, available_us=time_us + self._spec.latency_us,
+                plan=plan, dropped=warmup, route=observation.route,
+            )  # fmt: skip
+            self._decisions.append(decision)
+            self._record.plan(decision)
+            if plan.terminate:
+                self._stopped_by = "policy"
+                return
+            if not warmup and len(plan.local_to_rig):
+                self._in_force.append(decision)
+        for phase in (
+            Phase.VEHICLE,
+            Phase.EGO_GROUND,
+            Phase.TRAFFIC,
+            Phase.ACTOR_GROUND,
+            Phase.COMMIT,
+            Phase.RENDER,
+        ):
+            self._queue.push(time_us, phase)
+        if index + 1 < self._schedule.n_decisions:
+            self._queue.push(target_us, Phase.POLICY, index + 1)
+
+    def _observe(self, time_us: int, target_us: int) -> Observation:
+        spec = self._policy_spec
+        route = None
+        if spec.route and self._spec.route is not None:
+            now = self._world.ego_estimated.local_to_rig[-1]
+            route, self._route_s_m = route_at(
+                self._spec.route, now, time_us, near_s_m=self._route_s_m
+            )
+        sees_actors = "actors" in spec.privileged
+        return Observation(
+            session_id=self._spec.session_id,
+            scene_id=self._scene.id,
+            seed=self._spec.seeds["policy"],
+            time_us=time_us,
+            next_decision_us=target_us,
+            ego=ego_history(self._world.ego_estimated, spec, time_us),
+            frames=self._frames.history(time_us),
+            route=route,
+            vehicle=self._scene.vehicle,
+            actors=self._scene.actors if sees_actors else None,
+            actor_motion=self._world.actors if sees_actors else None,
+            map=self._scene.map if "map" in spec.privileged else None,
+            recording=self._scene.ego if "recording" in spec.privileged else None,
+        )
+
+    def _plan_in_force(self) -> Trajectory:
+        """The newest plan that has taken effect, in the true local frame.
+
+        Until the first one has, it is the recording.
+
+        Raises:
+            PolicyError: the plan in force does not reach the next decision.
+        """
+        now, target = self._interval.time_us, self._interval.target_us
+        ready = [d for d in self._in_force if d.available_us <= now]
+        if self._interval.warmup or (not ready and self._awaits_first_plan(now)):
+            until = min(now + RECORDED_PLAN_US, self._scene.end_us)
+            return self._scene.ego.clip(now, until)
+        if not ready:
+            raise PolicyError(
+                "the policy has no plan at handover: its answer was empty",
+                where=f"{self._spec.session_id} at {now} us",
+                remedy="lengthen sync.warmup_s until the policy is ready, or mend the policy",
+            )
+        decision = ready[-1]
+        self._in_force = self._in_force[self._in_force.index(decision) :]
+        plan = self._anchored(decision)
+        if plan.end_us < target:
+            raise PolicyError(
+                f"the plan made at {decision.time_us} us ends at {plan.end_us} us, before the next decision at {target} us",
+                where=self._spec.session_id,
+                remedy="let plans reach at least observation.next_decision_us",
+            )
+        return plan
+
+    def _awaits_first_plan(self, now_us: int) -> bool:
+        """Whether decision latency still holds back the first closed-loop plan."""
+        return now_us < self._schedule.handover_us + self._spec.latency_us
+
+    def _anchored(self, decision: Decision) -> Trajectory:
+        """The plan with a pose at or before its decision, moved to the true local frame."""
+        plan = decision.plan.local_to_rig
+        estimated = self._world.ego_estimated.trajectory.sample(decision.time_us)[0]
+        if plan.start_us > decision.time_us:
+            plan = Trajectory(
+                np.append(np.int64(decision.time_us), plan.times_us),
+                np.vstack([estimated, plan.poses]),
+            )
+        true = self._world.ego_true.trajectory.sample(decision.time_us)[0]
+        if np.array_equal(true, estimated):
+            return plan
+        return plan.transform(geometry.compose(true, geometry.inverse(estimated)))
+
+    # ------------------------------------------------- vehicle, ground and traffic
+
+    async def _drive(self, event: Event) -> None:
+        step = self._interval
+        recorded = self._recorded_ego.between(step.time_us, step.target_us) if step.warmup else None
+        if recorded is not None and self._spec.skip_services_in_warmup:
+            step.ego = recorded
+            return
+        now = self._world.ego_true
+        request = VehicleRequest(
+            time_us=step.time_us,
+            target_us=step.target_us,
+            local_to_rig=now.local_to_rig[-1],
+            dynamics=now.dynamics[-1],
+            plan_local_to_rig=self._plan_in_force(),
+            coerce=step.warmup,
+        )
+        answer = await self._call(
+            "controller", "step", self._sessions.controller.step(request), event.time_us
+        )
+        self._record.vehicle(request, answer)
+        step.ego = answer if recorded is None else recorded
+
+    async def _ground_ego(self, event: Event) -> None:
+        step = self._interval
+        if step.warmup or step.ego is None:
+            return
+        to_aabb = self._scene.vehicle.rig_to_aabb
+        boxes = geometry.compose(step.ego.local_to_rig, to_aabb)
+        sizes = np.broadcast_to(self._scene.vehicle.size_m, (len(boxes), 3))
+        request = GroundRequest(boxes, sizes)
+        result = await self._call(
+            "ground", "correct", self._sessions.ground.correct(request), event.time_us
+        )
+        self._record.ground(event.time_us, "ego", result)
+        if result.local_to_aabb is not boxes:
+            rig = geometry.compose(result.local_to_aabb, geometry.inverse(to_aabb))
+            step.ego = EgoMotion(step.ego.times_us, rig, step.ego.dynamics)
+
+    async def _move_traffic(self, event: Event) -> None:
+        step = self._interval
+        recorded = (
+            self._spec.recorded_actors.between(step.time_us, step.target_us)
+            if step.warmup
+            else None
+        )
+        if recorded is not None and self._spec.skip_services_in_warmup:
+            step.actors = recorded
+            return
+        assert step.ego is not None
+        actors = self._world.actors
+        request = TrafficRequest(
+            time_us=step.time_us,
+            target_us=step.target_us,
+            ego_local_to_aabb=step.ego.trajectory.shift_body(self._scene.vehicle.rig_to_aabb),
+            current=ActorMotion(
+                actors.times_us[-1:], actors.local_to_aabb[:, -1:], actors.valid[:, -1:]
+            ),
+        )
+        answer = await self._call(
+            "traffic", "step", self._sessions.traffic.step(request), event.time_us
+        )
+        wanted = (len(self._scene.tracks), len(answer.times_us), 7)
+        if answer.local_to_aabb.shape != wanted or answer.valid.shape != wanted[:2]:
+            raise ServiceError(
+                f"traffic answered with poses {answer.local_to_aabb.shape}, valid {answer.valid.shape}; wanted {wanted}",
+                where=f"{self._spec.session_id} at {event.time_us} us",
+                remedy="answer for every actor of the scene, in its order",
+            )
+        self._record.traffic(event.time_us, answer)
+        step.actors = answer if recorded is None else recorded
+
+    async def _ground_actors(self, event: Event) -> None:
+        step = self._interval
+        if step.warmup or step.actors is None or not step.actors.valid.any():
+            return
+        motion, valid = step.actors, step.actors.valid
+        sizes = np.broadcast_to(self._scene.actor_sizes_m[:, None], (*valid.shape, 3))
+        request = GroundRequest(motion.local_to_aabb[valid], sizes[valid])
+        result = await self._call(
+            "ground", "correct", self._sessions.ground.correct(request), event.time_us
+        )
+        self._record.ground(event.time_us, "actors", result)
+        if result.local_to_aabb is not request.local_to_aabb:
+            poses = motion.local_to_aabb.copy()
+            poses[valid] = result.local_to_aabb
+            step.actors = ActorMotion(motion.times_us, poses, valid)
+
+    async def _commit(self, event: Event) -> None:
+        step = self._interval
+        assert step.ego is not None
+        assert step.actors is not None
+        try:
+            self._commit_states(step.ego, step.actors, step.target_us)
+        except ValueError as error:
+            raise ServiceError(
+                f"motion cannot be committed: {error}",
+                where=f"{self._spec.session_id} at {event.time_us} us",
+            ) from error
+        if self._watch is not None and not step.warmup:
+            self._stopped_by = self._watch(step.ego, step.actors)
+
+    def _commit_states(self, ego: EgoMotion, actors: ActorMotion, until_us: int) -> None:
+        # Without a noise model the estimate is the truth.
+        self._world.commit(ego, ego, actors, until_us)
+        self._record.commit(
+            self._interval.time_us if self._interval.index >= 0 else int(ego.times_us[0]),
+            ego,
+            ego,
+            actors,
+        )

@@ -1,0 +1,93 @@
+"""The services of a run, opened together for a rollout and closed in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from omniloop.core.cameras import Camera
+from omniloop.core.contracts import (
+    GroundModel,
+    GroundSession,
+    Policy,
+    PolicySession,
+    Renderer,
+    RenderSession,
+    SessionInfo,
+    Traffic,
+    TrafficSession,
+    VehicleController,
+    VehicleSession,
+)
+from omniloop.core.seeds import derive_seed
+from omniloop.orchestrator.calls import CallFunnel
+
+SERVICES = ("renderer", "ground", "controller", "policy", "traffic")
+"""Order in which sessions open; they close in reverse (AlpaSim's order)."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """One of each; no renderer means that nothing is rendered."""
+
+    policy: Policy
+    traffic: Traffic
+    controller: VehicleController
+    ground: GroundModel
+    renderer: Renderer | None = None
+    _slots: dict[str, asyncio.Semaphore] = field(default_factory=dict)
+
+    def slot(self) -> asyncio.Semaphore | None:
+        """The renderer's limit of sessions at once, if it has one."""
+        limit = self.renderer.spec.max_sessions if self.renderer is not None else None
+        if limit is None:
+            return None
+        return self._slots.setdefault("renderer", asyncio.Semaphore(limit))
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """The sessions of one rollout."""
+
+    policy: PolicySession
+    traffic: TrafficSession
+    controller: VehicleSession
+    ground: GroundSession
+    renderer: RenderSession | None
+
+
+def service_seeds(root_seed: int, scene_id: str, seed: int) -> dict[str, int]:
+    """Every service's seed in a rollout, derived by name from the root seed."""
+    return {name: derive_seed(root_seed, scene_id, seed, name) for name in SERVICES}
+
+
+@asynccontextmanager
+async def open_sessions(
+    services: Services,
+    session: SessionInfo,
+    seeds: dict[str, int],
+    cameras: tuple[Camera, ...],
+    call: CallFunnel,
+) -> AsyncIterator[Sessions]:
+    """Open a session of every service; close them all, whatever happens inside."""
+    opened: dict[str, object] = {}
+    async with AsyncExitStack() as stack:
+        slot = services.slot()
+        if slot is not None:
+            await stack.enter_async_context(slot)
+        for name in SERVICES:
+            service = getattr(services, name)
+            if service is None:
+                opened[name] = None
+                continue
+            info = replace(session, seed=seeds[name])
+            arguments = (info, cameras) if name in ("policy", "renderer") else (info,)
+            opened[name] = await call(name, "open", service.open(*arguments))
+            stack.push_async_callback(_close, name, opened[name], call)
+        yield Sessions(**opened)  # type: ignore[arg-type]
+
+
+async def _close(name: str, session: object, call: CallFunnel) -> None:
+    await call(name, "close", session.close())  # type: ignore[attr-defined]

@@ -1,0 +1,138 @@
+"""The world: append-only timelines of ego and actors up to one frontier."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from omniloop.core.geometry import Array
+from omniloop.core.motion import ActorMotion, EgoMotion, Mask, Times
+from omniloop.core.time import MAX_STATE_STEP_US
+
+
+class _Columns:
+    """Growing arrays whose last but `axis`-th dimensions are fixed; views never change."""
+
+    def __init__(self, shape: tuple[int, ...], axis: int, dtype: type) -> None:
+        self._axis = axis
+        self._shape = shape
+        self._dtype = dtype
+        self._data = np.zeros(self._sized(64), dtype=dtype)
+        self._length = 0
+
+    def _sized(self, length: int) -> tuple[int, ...]:
+        shape = list(self._shape)
+        shape.insert(self._axis, length)
+        return tuple(shape)
+
+    def append(self, values: np.ndarray) -> None:
+        count = values.shape[self._axis]
+        need = self._length + count
+        if need > self._data.shape[self._axis]:
+            # Views handed out keep the old block, so what they show stays as it was.
+            bigger = np.zeros(self._sized(max(need, 2 * self._length)), dtype=self._dtype)
+            bigger[self._index(0, self._length)] = self._data[self._index(0, self._length)]
+            self._data = bigger
+        self._data[self._index(self._length, need)] = values
+        self._length = need
+
+    def _index(self, start: int, stop: int) -> tuple[slice, ...]:
+        return (*(slice(None) for _ in range(self._axis)), slice(start, stop))
+
+    def view(self) -> np.ndarray:
+        out = self._data[self._index(0, self._length)]
+        out.flags.writeable = False
+        return out
+
+
+def _check_extends(times_us: Times, frontier_us: int | None, until_us: int, what: str) -> None:
+    if len(times_us) == 0 or times_us[-1] != until_us:
+        last = "nothing" if len(times_us) == 0 else f"{times_us[-1]} us"
+        raise ValueError(f"{what} ends at {last}, not at {until_us} us")
+    if frontier_us is None:
+        return
+    steps = np.diff(times_us, prepend=frontier_us)
+    if (steps <= 0).any():
+        raise ValueError(
+            f"{what} times {times_us.tolist()} do not grow from the frontier {frontier_us} us"
+        )
+    if (steps > MAX_STATE_STEP_US).any():
+        raise ValueError(
+            f"{what} states are {int(steps.max())} us apart; at most {MAX_STATE_STEP_US} us is allowed"
+        )
+
+
+class World:
+    """Committed states; the frontier is the last committed time.
+
+    What is committed never changes: the arrays returned are read-only and stay valid.
+    """
+
+    def __init__(self, n_actors: int) -> None:
+        self._ego_times = _Columns((), 0, np.int64)
+        self._true = _Columns((19,), 0, np.float64)
+        self._estimated = _Columns((19,), 0, np.float64)
+        self._actor_times = _Columns((), 0, np.int64)
+        self._actor_poses = _Columns((n_actors, 7), 1, np.float64)
+        self._actor_valid = _Columns((n_actors,), 1, np.bool_)
+        self._frontier_us: int | None = None
+
+    @property
+    def frontier_us(self) -> int:
+        """The last committed time.
+
+        Raises:
+            ValueError: nothing is committed yet.
+        """
+        if self._frontier_us is None:
+            raise ValueError("nothing is committed yet")
+        return self._frontier_us
+
+    def commit(
+        self, ego_true: EgoMotion, ego_estimated: EgoMotion, actors: ActorMotion, until_us: int
+    ) -> None:
+        """Move the frontier to `until_us`.
+
+        Raises:
+            ValueError: motion does not reach `until_us` exactly, goes back, leaves more
+                than 100 ms between states, or is not finite.
+        """
+        frontier = self._frontier_us
+        _check_extends(ego_true.times_us, frontier, until_us, "ego motion")
+        _check_extends(actors.times_us, frontier, until_us, "actor motion")
+        if not np.array_equal(ego_true.times_us, ego_estimated.times_us):
+            raise ValueError("true and estimated ego motion have different times")
+        for what, values in (
+            ("ego motion", ego_true.local_to_rig),
+            ("ego motion", ego_true.dynamics),
+            ("estimated ego motion", ego_estimated.local_to_rig),
+            ("actor motion", actors.local_to_aabb),
+        ):
+            if not np.isfinite(values).all():
+                raise ValueError(f"{what} up to {until_us} us is not finite")
+        self._ego_times.append(ego_true.times_us)
+        self._true.append(np.hstack([ego_true.local_to_rig, ego_true.dynamics]))
+        self._estimated.append(np.hstack([ego_estimated.local_to_rig, ego_estimated.dynamics]))
+        self._actor_times.append(actors.times_us)
+        self._actor_poses.append(actors.local_to_aabb)
+        self._actor_valid.append(actors.valid)
+        self._frontier_us = until_us
+
+    def _ego(self, columns: _Columns) -> EgoMotion:
+        states: Array = columns.view()
+        return EgoMotion(self._ego_times.view(), states[:, :7], states[:, 7:])
+
+    @property
+    def ego_true(self) -> EgoMotion:
+        """True ego states: what renderer, traffic and scores see."""
+        return self._ego(self._true)
+
+    @property
+    def ego_estimated(self) -> EgoMotion:
+        """Estimated ego states: what the policy sees."""
+        return self._ego(self._estimated)
+
+    @property
+    def actors(self) -> ActorMotion:
+        """Actors' states."""
+        valid: Mask = self._actor_valid.view()
+        return ActorMotion(self._actor_times.view(), self._actor_poses.view(), valid)

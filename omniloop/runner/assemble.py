@@ -1,0 +1,206 @@
+"""Turn a config into plugins, services and prepared scenes; find bad input before a start."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+from omniloop.configs.schema import PluginConfig, RunConfig, ScenesConfig
+from omniloop.core import registry
+from omniloop.core.cameras import Camera
+from omniloop.core.contracts import MetricValue, PolicySpec, RendererSpec, SceneSource
+from omniloop.core.errors import SceneError, nearest
+from omniloop.core.local import as_service
+from omniloop.core.record import Metric
+from omniloop.core.replay import RecordedActors
+from omniloop.core.route import RouteLine, route_from_lanes, route_from_recording
+from omniloop.core.scene import Scene
+from omniloop.core.schedule import Schedule, SceneTooShort, build_schedule
+from omniloop.orchestrator.compat import cameras_for, check_schedule, check_specs
+from omniloop.orchestrator.services import Services
+from omniloop.scenes.native import scene_to_bytes
+
+_SCENES_IN_MEMORY = 8
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedScene:
+    """A loaded scene with all that its rollouts share."""
+
+    scene: Scene
+    bundle: bytes
+    sha256: str
+    cameras: tuple[Camera, ...]
+    schedule: Schedule
+    recorded_actors: RecordedActors
+    route: RouteLine | None
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """A scene that is not run, and why."""
+
+    scene_id: str
+    reason: str
+
+
+def open_source(config: ScenesConfig) -> SceneSource:
+    """Construct the scene source of a config."""
+    arguments = config.arguments
+    if config.path is not None or "path" in registry.parameters("scenes", config.name):
+        arguments = {"path": config.path, **arguments}
+    if config.path is None and config.name != "embedded":
+        raise SceneError(
+            f"scenes={config.name} needs a path", where="scenes.path",
+            remedy="add scenes.path=FOLDER with the recordings",
+        )  # fmt: skip
+    source: SceneSource = registry.create("scenes", config.name, arguments)
+    return source
+
+
+def chosen_ids(config: ScenesConfig, source: SceneSource) -> list[str]:
+    """Scene ids to run, in order.
+
+    Raises:
+        SceneError: a wanted id is unknown, or there is no scene at all.
+    """
+    have = source.ids()
+    where = f"scenes={config.name}" + (f" scenes.path={config.path}" if config.path else "")
+    if not have:
+        raise SceneError("no scene found", where=where, remedy="check scenes.path")
+    for wanted in config.ids or ():
+        if wanted not in have:
+            raise SceneError(
+                f"unknown scene '{wanted}'.{nearest(wanted, have)}", where=where,
+                remedy="`omniloop scenes list` prints the ids",
+            )  # fmt: skip
+    ids = config.ids if config.ids else have
+    return list(dict.fromkeys(ids))[: config.limit]
+
+
+def create_metrics(settings: dict[str, dict[str, Any]]) -> dict[str, Metric]:
+    """Construct the metric plugins of a config, by name."""
+    return {
+        name: registry.create("metrics", name, arguments) for name, arguments in settings.items()
+    }
+
+
+def create_services(config: RunConfig) -> Services:
+    """Construct policy, traffic, controller, ground and renderer as services."""
+
+    def service(kind: str, plugin: PluginConfig) -> Any:
+        return as_service(kind, registry.create(kind, plugin.name, plugin.arguments))
+
+    return Services(
+        policy=service("policy", config.policy),
+        traffic=service("traffic", config.traffic),
+        controller=service("controller", config.controller),
+        ground=service("ground", config.ground),
+        renderer=None if config.renderer.name == "none" else service("renderer", config.renderer),
+    )
+
+
+@dataclass
+class Setup:
+    """Everything a run needs, constructed and checked.
+
+    Attributes:
+        ids: Scenes that will run, in order.
+        hashes: Scene id to the SHA-256 of its bundle.
+        exclusions: Scenes that will not run.
+    """
+
+    config: RunConfig
+    source: SceneSource
+    services: Services
+    metrics: dict[str, Metric]
+    ids: list[str] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)
+    exclusions: list[Exclusion] = field(default_factory=list)
+    _cache: OrderedDict[str, PreparedScene] = field(default_factory=OrderedDict)
+
+    @property
+    def policy_spec(self) -> PolicySpec:
+        """The policy's declaration."""
+        return self.services.policy.spec
+
+    @property
+    def renderer_spec(self) -> RendererSpec | None:
+        """The renderer's declaration."""
+        return None if self.services.renderer is None else self.services.renderer.spec
+
+    def prepare(self, scene_id: str) -> PreparedScene:
+        """Load a scene and compute its schedule; the last few stay in memory.
+
+        Raises:
+            SceneTooShort: it leaves no closed-loop decision.
+            InputError: it is damaged, or does not fit renderer or policy.
+        """
+        if scene_id in self._cache:
+            self._cache.move_to_end(scene_id)
+            return self._cache[scene_id]
+        prepared = self._prepare(self.source.load(scene_id))
+        self._cache[scene_id] = prepared
+        if len(self._cache) > _SCENES_IN_MEMORY:
+            self._cache.popitem(last=False)
+        return prepared
+
+    def _prepare(self, scene: Scene) -> PreparedScene:
+        config, sync = self.config, self.config.sync
+        cameras = cameras_for(scene, self.policy_spec, self.renderer_spec)
+        schedule = build_schedule(
+            scene, cameras, self.renderer_spec, self.policy_spec,
+            decision_period_us=sync.decision_period_us,
+            warmup_s=None if sync.warmup_s == "auto" else sync.warmup_s,
+            duration_s=sync.duration_s,
+            decisions_per_chunk=sync.decisions_per_chunk,
+            postfetch=sync.strategy == "postfetch",
+        )  # fmt: skip
+        check_schedule(self.policy_spec, schedule, sync.decision_latency_us)
+        for kind in ("ground", "controller", "traffic", "renderer", "policy"):
+            check = getattr(getattr(self.services, kind), "check_scene", None)
+            if check is not None:
+                check(scene)
+        if config.run.route == "none" or not self.policy_spec.route:
+            route = None
+        elif config.run.route == "lanes":
+            route = route_from_lanes(scene.map, scene.ego)
+        else:
+            route = route_from_recording(scene.ego, scene.map)
+        bundle = scene_to_bytes(scene)
+        return PreparedScene(
+            scene=scene, bundle=bundle, sha256=hashlib.sha256(bundle).hexdigest(), cameras=cameras,
+            schedule=schedule, recorded_actors=RecordedActors(scene), route=route,
+        )  # fmt: skip
+
+
+def assemble(config: RunConfig) -> Setup:
+    """Construct and check everything, loading each scene once.
+
+    Raises:
+        InputError: anything the user gave is wrong, or no scene is left to run.
+    """
+    source = open_source(config.scenes)
+    services = create_services(config)
+    setup = Setup(config, source, services, create_metrics(config.metrics))
+    check_specs(setup.policy_spec, setup.renderer_spec)
+    for scene_id in chosen_ids(config.scenes, source):
+        try:
+            setup.hashes[scene_id] = setup.prepare(scene_id).sha256
+            setup.ids.append(scene_id)
+        except SceneTooShort as error:
+            setup.exclusions.append(Exclusion(scene_id, error.what))
+    if not setup.ids:
+        raise SceneError(
+            f"every scene is excluded; {setup.exclusions[0].scene_id}: {setup.exclusions[0].reason}",
+            where=f"{len(setup.exclusions)} scene(s)",
+            remedy="shorten sync.warmup_s, choose a smaller renderer.chunk, or give longer scenes",
+        )
+    return setup
+
+
+def failed_metrics(names: dict[str, Metric], reason: str) -> list[MetricValue]:
+    """Undefined scores of a rollout that did not complete."""
+    return [MetricValue(name, None, reason) for name in names]

@@ -1,0 +1,175 @@
+"""One rollout from an empty folder to its result: log, scores, result.json, video."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from omniloop.core.contracts import MetricValue
+from omniloop.core.errors import OmniloopError, PolicyError, RunFolderError
+from omniloop.core.record import RolloutRecord
+from omniloop.core.time import US_PER_S
+from omniloop.metrics.online import IncidentWatch
+from omniloop.metrics.scoring import score
+from omniloop.orchestrator.calls import CallFunnel
+from omniloop.orchestrator.compat import throttled
+from omniloop.orchestrator.rollout import RolloutSpec, Watch, run_rollout
+from omniloop.orchestrator.services import service_seeds
+from omniloop.runlog.folder import RunFolder
+from omniloop.runlog.results import RolloutResult
+from omniloop.runlog.writer import LogWriter
+from omniloop.runner.assemble import PreparedScene, Setup, failed_metrics
+
+
+@dataclass(frozen=True)
+class Job:
+    """One planned rollout."""
+
+    scene_id: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """``<scene>/<seed>``."""
+        return f"{self.scene_id}/{self.seed}"
+
+
+async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
+    """Run a rollout and leave its folder complete.
+
+    A failure of policy or services becomes the result's outcome. Only what concerns the
+    run folder itself is raised.
+
+    Raises:
+        RunFolderError: the folder cannot be written.
+    """
+    began = time.perf_counter()
+    prepared = setup.prepare(job.scene_id)
+    rollout_dir = folder.begin_rollout(job.scene_id, job.seed)
+    call = CallFunnel(job.name)
+    spec = _spec(setup, prepared, job)
+    record: RolloutRecord | None = None
+    error: OmniloopError | None = None
+    with LogWriter(rollout_dir / "log.mcap") as log:
+        log.header(
+            session_id=job.name, scene_id=job.scene_id, seed=job.seed, schedule=prepared.schedule,
+            seeds=spec.seeds, plugins=plugin_names(setup), config=simulated_config(setup),
+            scene_sha256=prepared.sha256, privileged=tuple(sorted(setup.policy_spec.privileged)),
+        )  # fmt: skip
+        log.scene(prepared.bundle)
+        try:
+            record = await run_rollout(spec, setup.services, log, call, _watch(setup, prepared))
+        except RunFolderError:
+            raise
+        except OmniloopError as caught:
+            error = caught
+            log.notice(prepared.schedule.end_us, f"{type(caught).__name__}: {caught.what}")
+    simulated_s = time.perf_counter() - began
+    values = (
+        failed_metrics(setup.metrics, f"the rollout ended early: {error.what}")
+        if error is not None
+        else []
+    )
+    if record is not None:
+        values = await asyncio.to_thread(score, record, setup.metrics)
+    scored_s = time.perf_counter() - began - simulated_s
+    if record is not None and setup.config.run.video:
+        await _write_video(rollout_dir, job)
+    result = _result(setup, prepared, job, spec, record, error, values, call)
+    result.timings.update(
+        rollout_s=round(simulated_s, 6),
+        scoring_s=round(scored_s, 6),
+        wall_s=round(time.perf_counter() - began, 6),
+    )
+    folder.finish_rollout(result, record)
+    return result
+
+
+def _spec(setup: Setup, prepared: PreparedScene, job: Job) -> RolloutSpec:
+    run, sync = setup.config.run, setup.config.sync
+    return RolloutSpec(
+        scene=prepared.scene, seed=job.seed, schedule=prepared.schedule, cameras=prepared.cameras,
+        seeds=service_seeds(run.root_seed, job.scene_id, job.seed), recorded_actors=prepared.recorded_actors,
+        route=prepared.route, latency_us=sync.decision_latency_us,
+        skip_services_in_warmup=sync.skip_services_in_warmup,
+    )  # fmt: skip
+
+
+def _watch(setup: Setup, prepared: PreparedScene) -> Watch | None:
+    wanted = tuple(setup.config.run.stop_on)
+    if not wanted:
+        return None
+    return IncidentWatch(prepared.scene, prepared.schedule, wanted).feed
+
+
+def plugin_names(setup: Setup) -> dict[str, str]:
+    """Which plugin plays each part."""
+    config = setup.config
+    return {
+        kind: getattr(config, kind).name
+        for kind in ("scenes", "policy", "traffic", "controller", "ground", "renderer")
+    }
+
+
+def simulated_config(setup: Setup) -> dict[str, object]:
+    """The part of the config that decides what is simulated: no path, name or concurrency."""
+    whole = setup.config.model_dump(mode="json")
+    parts = {k: whole[k] for k in ("policy", "traffic", "controller", "ground", "renderer", "sync")}
+    run = {k: whole["run"][k] for k in ("root_seed", "stop_on", "route")}
+    return {**parts, "run": run}
+
+
+def _result(
+    setup: Setup,
+    prepared: PreparedScene,
+    job: Job,
+    spec: RolloutSpec,
+    record: RolloutRecord | None,
+    error: OmniloopError | None,
+    values: list[MetricValue],
+    call: CallFunnel,
+) -> RolloutResult:
+    schedule = prepared.schedule
+    outcome = "completed"
+    if error is not None:
+        outcome = "policy_failed" if isinstance(error, PolicyError) else "infrastructure_failed"
+    services = {
+        name: {"calls": s.calls, "total_s": round(s.total_s, 6), "longest_s": round(s.longest_s, 6)}
+        for name, s in sorted(call.stats.items())
+    }
+    return RolloutResult(
+        scene=job.scene_id,
+        seed=job.seed,
+        session_id=job.name,
+        outcome=outcome,
+        error=None
+        if error is None
+        else {
+            "type": type(error).__name__,
+            "what": error.what,
+            "where": error.where,
+            "remedy": error.remedy,
+        },
+        metrics={value.name: value for value in values},
+        plugins=plugin_names(setup),
+        privileged=sorted(setup.policy_spec.privileged),
+        throttled=throttled(setup.policy_spec, schedule),
+        warmup_s=(schedule.handover_us - schedule.render_start_us) / US_PER_S,
+        handover_us=schedule.handover_us,
+        end_us=schedule.end_us if record is None else record.frontier_us,
+        stopped_by="" if record is None else record.stopped_by,
+        decisions=schedule.n_decisions,
+        decision_period_us=schedule.decision_period_us,
+        seeds=spec.seeds,
+        timings={"services": services},
+    )
+
+
+async def _write_video(rollout_dir: Path, job: Job) -> None:
+    """Draw the video from the log in a thread, so that other rollouts go on."""
+    from omniloop.report.video import video_from_log
+
+    target = rollout_dir / f"{job.scene_id}-{job.seed}.mp4"
+    await asyncio.to_thread(video_from_log, rollout_dir / "log.mcap", target)
