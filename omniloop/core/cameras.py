@@ -7,6 +7,7 @@ power first and map pixels to radians (or back) at the native resolution.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -33,20 +34,22 @@ def flu_from_optical(rig_to_camera: Array) -> Array:
 
 
 class CameraModel(Protocol):
-    """Intrinsics: how directions in the camera frame become pixels.
-
-    Attributes:
-        width: Image width in pixels.
-        height: Image height in pixels.
-        max_angle_rad: Largest angle from the optical axis that the model maps.
-    """
+    """Intrinsics: how directions in the camera frame become pixels."""
 
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """Image width in pixels."""
+        ...
+
     @property
-    def height(self) -> int: ...
+    def height(self) -> int:
+        """Image height in pixels."""
+        ...
+
     @property
-    def max_angle_rad(self) -> float: ...
+    def max_angle_rad(self) -> float:
+        """Largest angle from the optical axis that the model maps."""
+        ...
 
     def project(self, points_camera: Array) -> tuple[Array, Mask]:
         """Map points ``(..., 3)`` to pixels ``(..., 2)`` and whether the model covers them."""
@@ -74,8 +77,8 @@ class PinholeCamera:
     Attributes:
         radial: k1..k6 (k4..k6 divide), missing ones are 0.
         tangential: p1, p2.
-        max_angle_rad: Points farther from the axis are not covered: beyond it a
-            distortion polynomial folds back. 1.4 rad (80 degrees) by default.
+        max_angle_rad: Points farther from the axis are not covered. 1.4 rad (80
+            degrees) by default; see also `fold_angle_rad`.
     """
 
     width: int
@@ -88,15 +91,36 @@ class PinholeCamera:
     tangential: tuple[float, ...] = ()
     max_angle_rad: float = 1.4
 
+    @functools.cached_property
+    def fold_angle_rad(self) -> float:
+        """Angle at which the radial distortion folds back, at most `max_angle_rad`.
+
+        Points farther from the axis are not covered: the distortion would map what lies
+        outside the image into it.
+        """
+        limit = min(self.max_angle_rad, 1.57)
+        if not any(self.radial):
+            return limit
+        angle = np.linspace(0.0, limit, 2048)
+        radius = np.tan(angle) * self._radial_ratio(np.tan(angle) ** 2)[0]
+        folds = np.flatnonzero(np.diff(radius) <= 0)
+        return float(angle[max(folds[0] - 1, 0)]) if len(folds) else limit
+
+    def _radial_ratio(self, r2: Array) -> tuple[Array, Array]:
+        """Distorted over undistorted radius, and its derivative by the squared radius."""
+        k = (*self.radial, *(0.0,) * (6 - len(self.radial)))
+        up = 1 + r2 * (k[0] + r2 * (k[1] + r2 * k[2]))
+        down = 1 + r2 * (k[3] + r2 * (k[4] + r2 * k[5]))
+        up_slope = k[0] + r2 * (2 * k[1] + r2 * 3 * k[2])
+        down_slope = k[3] + r2 * (2 * k[4] + r2 * 3 * k[5])
+        return up / down, (up_slope * down - up * down_slope) / (down * down)
+
     def _distort(self, x: Array, y: Array) -> tuple[Array, Array]:
         if not any(self.radial) and not any(self.tangential):
             return x, y
-        k = (*self.radial, *(0.0,) * (6 - len(self.radial)))
         p1, p2 = (*self.tangential, 0.0, 0.0)[:2]
         r2 = x * x + y * y
-        up = 1 + r2 * (k[0] + r2 * (k[1] + r2 * k[2]))
-        down = 1 + r2 * (k[3] + r2 * (k[4] + r2 * k[5]))
-        ratio = up / down
+        ratio, _ = self._radial_ratio(r2)
         xd = x * ratio + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
         yd = y * ratio + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
         return xd, yd
@@ -106,7 +130,7 @@ class PinholeCamera:
         p = np.asarray(points_camera, dtype=np.float64)
         z = p[..., 2]
         radius = np.hypot(p[..., 0], p[..., 1])
-        covered = (z > 1e-9) & (radius <= np.tan(min(self.max_angle_rad, 1.57)) * z)
+        covered = (z > 1e-9) & (radius <= np.tan(self.fold_angle_rad) * z)
         safe = np.where(covered, z, 1.0)
         xd, yd = self._distort(p[..., 0] / safe, p[..., 1] / safe)
         out = np.empty((*p.shape[:-1], 2))
@@ -115,15 +139,35 @@ class PinholeCamera:
         return out, covered
 
     def unproject(self, pixels: Array) -> Array:
-        """See `CameraModel.unproject`; inverts distortion by 20 fixed-point steps."""
+        """See `CameraModel.unproject`; inverts distortion by 12 Newton steps.
+
+        Pixels that the model does not cover get a direction at its largest angle.
+        """
         px = np.asarray(pixels, dtype=np.float64)
         xd, yd = (px[..., 0] - self.cx) / self.fx, (px[..., 1] - self.cy) / self.fy
-        x, y = xd, yd
-        for _ in range(20 if any(self.radial) or any(self.tangential) else 0):
-            ex, ey = self._distort(x, y)
-            x, y = x + (xd - ex), y + (yd - ey)
+        x, y = self._undistort(xd, yd)
         rays = np.stack([x, y, np.ones_like(x)], axis=-1)
         return np.asarray(rays / np.linalg.norm(rays, axis=-1, keepdims=True))
+
+    def _undistort(self, xd: Array, yd: Array) -> tuple[Array, Array]:
+        if not any(self.radial) and not any(self.tangential):
+            return xd, yd
+        p1, p2 = (*self.tangential, 0.0, 0.0)[:2]
+        limit = np.tan(self.fold_angle_rad)
+        x, y = xd, yd
+        for _ in range(12):
+            ratio, slope = self._radial_ratio(x * x + y * y)
+            fx, fy = self._distort(x, y)
+            xx = ratio + 2 * x * x * slope + 2 * p1 * y + 6 * p2 * x
+            yy = ratio + 2 * y * y * slope + 6 * p1 * y + 2 * p2 * x
+            xy = 2 * x * y * slope + 2 * p1 * x + 2 * p2 * y
+            det = xx * yy - xy * xy
+            det = np.where(np.abs(det) > 1e-9, det, 1e-9)
+            ex, ey = xd - fx, yd - fy
+            x, y = x + (yy * ex - xy * ey) / det, y + (xx * ey - xy * ex) / det
+            shrink = np.minimum(limit / np.maximum(np.hypot(x, y), 1e-12), 1.0)
+            x, y = x * shrink, y * shrink
+        return x, y
 
     def resized(self, width: int, height: int) -> PinholeCamera:
         """See `CameraModel.resized`."""
@@ -242,19 +286,23 @@ def default_camera() -> Camera:
     )
 
 
-def select_cameras(cameras: tuple[Camera, ...], wanted: tuple[str, ...] | None, scene_id: str) -> tuple[Camera, ...]:
+def select_cameras(
+    cameras: tuple[Camera, ...], wanted: tuple[str, ...] | None, scene_id: str
+) -> tuple[Camera, ...]:
     """Choose cameras of a scene by id, in the order wanted.
 
     Without a wish it is the one that looks most nearly forward, or `default_camera`
     where the scene has none.
 
     Raises:
-        ConfigError: the scene lacks a wanted camera.
+        ConfigError: the scene lacks a wanted camera, or one is wanted twice.
     """
     if wanted is None:
         if not cameras:
             return (default_camera(),)
-        forward = [geometry.rotate(c.rig_to_camera[3:], np.array([0.0, 0.0, 1.0]))[0] for c in cameras]
+        forward = [
+            geometry.rotate(c.rig_to_camera[3:], np.array([0.0, 0.0, 1.0]))[0] for c in cameras
+        ]
         return (cameras[int(np.argmax(forward))],)
     have = {c.id: c for c in cameras} or {default_camera().id: default_camera()}
     for name in wanted:
@@ -263,5 +311,11 @@ def select_cameras(cameras: tuple[Camera, ...], wanted: tuple[str, ...] | None, 
                 f"camera '{name}' is not in the scene",
                 where=f"scene {scene_id}",
                 remedy=f"its cameras: {', '.join(have)}",
+            )
+        if wanted.count(name) > 1:
+            raise ConfigError(
+                f"camera '{name}' is wanted {wanted.count(name)} times",
+                where=f"scene {scene_id}",
+                remedy="name each camera once",
             )
     return tuple(have[name] for name in wanted)

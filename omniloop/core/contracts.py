@@ -16,11 +16,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from omniloop.core.cameras import Camera
+from omniloop.core.errors import ConfigError
 from omniloop.core.geometry import Array
 from omniloop.core.motion import EMPTY_TRAJECTORY, ActorMotion, EgoMotion, Times, Trajectory
-from omniloop.core.scene import Actor, Scene, Vehicle, VectorMap
+from omniloop.core.scene import Actor, Scene, VectorMap, Vehicle
 from omniloop.core.time import frame_interval_us
-
 
 # --------------------------------------------------------------------------- policy
 
@@ -339,10 +339,20 @@ class ChunkRule:
 
     The first chunk has ``1 + 4 (m - 1)`` frames and the rest ``4 m``: 5/8, 9/12, 13/16
     (OmniDreams, `seeds/omnidreams.txt` section 6.4).
+
+    Raises:
+        ConfigError: `frames` is not a positive multiple of 4.
     """
 
     frames: int
     fps: int
+
+    def __post_init__(self) -> None:
+        if self.frames < 4 or self.frames % 4:
+            raise ConfigError(
+                f"a chunk of {self.frames} frames is not a multiple of 4",
+                remedy="choose 4, 8, 12 or 16 frames",
+            )
 
     @property
     def first_frames(self) -> int:

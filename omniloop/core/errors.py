@@ -1,13 +1,13 @@
 """The error taxonomy: every error names the value, the place and the remedy.
 
-    OmniloopError
-    |- InputError            the user can mend it; found before anything starts
-    |  |- ConfigError        a setting
-    |  |- SceneError         recorded or authored data
-    |  `- PluginError        a plugin name, class or constructor argument
-    |- PolicyError           the policy broke its contract: outcome `policy_failed`
-    |- ServiceError          any other service broke: outcome `infrastructure_failed`
-    `- RunFolderError        the run folder cannot be used or written
+OmniloopError
+|- InputError            the user can mend it; found before anything starts
+|  |- ConfigError        a setting
+|  |- SceneError         recorded or authored data
+|  `- PluginError        a plugin name, class or constructor argument
+|- PolicyError           the policy broke its contract: outcome `policy_failed`
+|- ServiceError          any other service broke: outcome `infrastructure_failed`
+`- RunFolderError        the run folder cannot be used or written
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ An author's class is plain and synchronous:
   ``step(request)`` or ``correct(request)``.
 
 A stateful policy may also have ``open(session, cameras)`` returning an object with
-`plan`. Session objects may have ``close()``. A class whose `open` is a coroutine function
+`plan`. Session objects may have ``close()``. Any plugin may have ``check_scene(scene)``, which
+raises an `InputError` for a scene that it cannot serve, before anything starts. A class whose `open` is a coroutine function
 is a service already and is used as it is.
 """
 
@@ -23,8 +24,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from omniloop.core.errors import PluginError
+from omniloop.core.scene import Scene
 
-_METHODS = {"policy": "plan", "traffic": "step", "controller": "step", "ground": "correct", "renderer": "render"}
+_METHODS = {
+    "policy": "plan",
+    "traffic": "step",
+    "controller": "step",
+    "ground": "correct",
+    "renderer": "render",
+}
 
 _RENDER_THREADS = 2
 
@@ -35,25 +43,32 @@ def _render_pool() -> ThreadPoolExecutor:
 
 
 class _LocalSession:
-    """Answers each request by one synchronous call; a renderer's runs in a thread."""
+    """Answers each request by one call; a renderer's runs in a thread.
 
-    def __init__(self, target: object, method: str) -> None:
-        self._target = target
-        self._call: Callable[[Any], Any] = getattr(target, method)
+    A method that its author made a coroutine function is awaited.
+    """
+
+    def __init__(self, call: Callable[[Any], Any], close: Callable[[], object] | None) -> None:
+        self._call = call
+        self._close = close
 
     async def _inline(self, request: Any) -> Any:
-        return self._call(request)
+        answer = self._call(request)
+        return await answer if inspect.isawaitable(answer) else answer
 
     async def render(self, request: Any) -> Any:
         # Drawing and encoding leave the interpreter lock, so the loop goes on meanwhile.
-        return await asyncio.get_running_loop().run_in_executor(_render_pool(), self._call, request)
+        loop = asyncio.get_running_loop()
+        answer = await loop.run_in_executor(_render_pool(), self._call, request)
+        return await answer if inspect.isawaitable(answer) else answer
 
     plan = step = correct = _inline
 
     async def close(self) -> None:
-        close = getattr(self._target, "close", None)
-        if close is not None:
-            close()
+        if self._close is not None:
+            ended = self._close()
+            if inspect.isawaitable(ended):
+                await ended
 
 
 class LocalService:
@@ -65,10 +80,35 @@ class LocalService:
         if kind in ("policy", "renderer"):
             self.spec = plugin.spec
 
+    def check_scene(self, scene: Scene) -> None:
+        """Let the plugin refuse a scene before anything starts, if it has a `check_scene`.
+
+        Raises:
+            InputError: the plugin cannot serve this scene.
+        """
+        check = getattr(self._plugin, "check_scene", None)
+        if check is not None:
+            check(scene)
+
     async def open(self, *session: Any) -> _LocalSession:
-        """Begin a rollout."""
+        """Begin a rollout.
+
+        Raises:
+            PluginError: what the author's `open` returned lacks the method of its kind.
+        """
         opener = getattr(self._plugin, "open", None)
-        return _LocalSession(opener(*session) if opener else self._plugin, self._method)
+        if opener is None:
+            # One object serves all rollouts, so the end of one must not close it.
+            return _LocalSession(getattr(self._plugin, self._method), None)
+        target = opener(*session)
+        call = getattr(target, self._method, None)
+        if not callable(call):
+            raise PluginError(
+                f"{type(self._plugin).__qualname__}.open returned a {type(target).__qualname__}"
+                f" without a method '{self._method}'",
+                remedy=f"return an object with {self._method}(request)",
+            )
+        return _LocalSession(call, getattr(target, "close", None))
 
 
 def as_service(kind: str, plugin: Any) -> Any:
@@ -87,5 +127,8 @@ def as_service(kind: str, plugin: Any) -> Any:
     if inspect.iscoroutinefunction(opener):
         return plugin
     if opener is None and not hasattr(plugin, _METHODS[kind]):
-        raise PluginError(f"{kind} {name} has no method '{_METHODS[kind]}'", remedy=f"write {_METHODS[kind]}(request)")
+        raise PluginError(
+            f"{kind} {name} has neither a method '{_METHODS[kind]}' nor 'open'",
+            remedy=f"write {_METHODS[kind]}(request)",
+        )
     return LocalService(kind, plugin)

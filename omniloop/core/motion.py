@@ -24,21 +24,59 @@ def as_times(values: object) -> Times:
 def bracket(times_us: Times, query_us: Times) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
     """Indices of the samples around each query and the fraction between them.
 
-    `times_us` is ``(N,)`` strictly increasing with N >= 1 and every query lies inside
-    it. A query on a sample gives that sample twice and fraction 0.
+    `times_us` is ``(N,)`` strictly increasing. A query on a sample gives that sample
+    twice and fraction 0; other fractions lie inside (0, 1).
+
+    Raises:
+        ValueError: a query lies outside ``[times_us[0], times_us[-1]]``.
     """
-    hi = np.searchsorted(times_us, query_us, side="left")
-    hi = np.minimum(hi, len(times_us) - 1)
-    exact = times_us[hi] == query_us
-    lo = np.where(exact, hi, np.maximum(hi - 1, 0))
-    span = np.where(exact | (lo == hi), 1, times_us[hi] - times_us[lo])
-    alpha = np.where(exact, 0.0, (query_us - times_us[lo]) / span)
-    return lo, hi, alpha
+    hi = times_us.searchsorted(query_us)
+    try:
+        after = times_us[hi]
+    except IndexError:
+        raise ValueError(_outside(times_us, query_us)) from None
+    between = after != query_us
+    if not np.count_nonzero(between):
+        return hi, hi, np.zeros(len(hi))
+    lo = hi - between
+    if np.count_nonzero(lo < 0):
+        raise ValueError(_outside(times_us, query_us))
+    before = times_us[lo]
+    return lo, hi, (query_us - before) / np.maximum(after - before, 1)
+
+
+def _outside(times_us: Times, query_us: Times) -> str:
+    if len(times_us) == 0:
+        return f"nothing is held to sample at {query_us[0]} us"
+    early, late = query_us.min(), query_us.max()
+    bad = early if early < times_us[0] else late
+    return f"{bad} us is outside [{times_us[0]}, {times_us[-1]}] us"
+
+
+def _whole_us(values: object) -> Times:
+    """Times as int64; float64 seconds-times-1e6 of an author are rounded, not cut off."""
+    out = np.asarray(values)
+    if out.dtype.kind == "f":
+        if not np.isfinite(out).all():
+            raise ValueError(f"times {out.tolist()} are not finite")
+        out = np.rint(out)
+    return out.astype(np.int64, copy=False)
+
+
+def _frozen(values: np.ndarray) -> np.ndarray:
+    """The array itself if it is read-only, else a read-only copy."""
+    if values.flags.writeable:
+        values = values.copy()
+        values.setflags(write=False)
+    return values
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     """Poses of one body at strictly increasing times; may be empty.
+
+    The arrays are read-only: those given are copied unless they are read-only already,
+    so that an author may go on using a buffer.
 
     Attributes:
         times_us: ``(N,)`` int64.
@@ -50,23 +88,16 @@ class Trajectory:
     poses: Array
 
     def __post_init__(self) -> None:
-        times = np.asarray(self.times_us, dtype=np.int64)
+        times = _whole_us(self.times_us)
         poses = np.asarray(self.poses, dtype=np.float64)
         if times.ndim != 1 or poses.shape != (len(times), 7):
-            raise ValueError(f"times {times.shape} and poses {poses.shape} do not match (N,), (N, 7)")
-        if len(times) > 1 and not (times[1:] > times[:-1]).all():
-            at = int(np.argmax(times[1:] <= times[:-1])) + 1
-            raise ValueError(f"time {times[at]} us at index {at} is not after {times[at - 1]} us")
-        finite = np.isfinite(poses)
-        if not finite.all():
-            at = int(np.argmin(finite.all(axis=1)))
-            raise ValueError(f"pose {poses[at].tolist()} at {times[at]} us is not finite")
-        norm2 = np.einsum("ij,ij->i", poses[:, 3:], poses[:, 3:])
-        if len(norm2) and np.abs(norm2 - 1.0).max() > 2e-3:
-            at = int(np.argmax(np.abs(norm2 - 1.0)))
-            raise ValueError(f"quaternion {poses[at, 3:].tolist()} at {times[at]} us is not a unit")
-        object.__setattr__(self, "times_us", times)
-        object.__setattr__(self, "poses", poses)
+            raise ValueError(
+                f"times {times.shape} and poses {poses.shape} do not match (N,), (N, 7)"
+            )
+        if len(times):
+            _check(times, poses)
+        object.__setattr__(self, "times_us", _frozen(times))
+        object.__setattr__(self, "poses", _frozen(poses))
 
     def __len__(self) -> int:
         return len(self.times_us)
@@ -88,14 +119,9 @@ class Trajectory:
             ValueError: a query lies outside ``[start_us, end_us]``.
         """
         query = np.atleast_1d(np.asarray(query_us, dtype=np.int64))
-        if len(query) == 0:
-            return np.zeros((0, 7))
-        if len(self) == 0:
-            raise ValueError(f"cannot sample an empty trajectory at {query[0]} us")
-        if query.min() < self.times_us[0] or query.max() > self.times_us[-1]:
-            bad = query.min() if query.min() < self.times_us[0] else query.max()
-            raise ValueError(f"{bad} us is outside [{self.start_us}, {self.end_us}] us")
         lo, hi, alpha = bracket(self.times_us, query)
+        if lo is hi:
+            return np.asarray(self.poses[hi])
         return geometry.interpolate_poses(self.poses[lo], self.poses[hi], alpha)
 
     def sample_clamped(self, query_us: object) -> Array:
@@ -107,12 +133,18 @@ class Trajectory:
         """Return the part in ``[start_us, end_us]`` with exact samples at both ends.
 
         Raises:
-            ValueError: either end lies outside the trajectory.
+            ValueError: either end lies outside the trajectory, or the start is later.
         """
-        inner = self.times_us[(self.times_us > start_us) & (self.times_us < end_us)]
+        if start_us > end_us:
+            raise ValueError(
+                f"cannot clip to [{start_us}, {end_us}] us: the start is after the end"
+            )
         ends = [start_us] if start_us == end_us else [start_us, end_us]
-        times = np.unique(np.concatenate([inner, np.array(ends, dtype=np.int64)]))
-        return Trajectory(times, self.sample(times))
+        lo = self.times_us.searchsorted(start_us, side="right")
+        hi = max(lo, self.times_us.searchsorted(end_us, side="left"))
+        times = np.concatenate([ends[:1], self.times_us[lo:hi], ends[1:]])
+        poses = self.sample(ends)
+        return Trajectory(times, np.concatenate([poses[:1], self.poses[lo:hi], poses[1:]]))
 
     def between(self, after_us: int, until_us: int) -> Trajectory:
         """Return the samples in ``(after_us, until_us]``, nothing interpolated."""
@@ -126,6 +158,23 @@ class Trajectory:
     def shift_body(self, body_to_point: Array) -> Trajectory:
         """Right-multiply: follow another point fixed to the body."""
         return Trajectory(self.times_us, geometry.compose(self.poses, body_to_point))
+
+
+def _check(times: Times, poses: Array) -> None:
+    """Raise a ValueError that names the first time or pose that cannot be used."""
+    step = times[1:] > times[:-1]
+    if not step.all():
+        at = int(np.argmin(step)) + 1
+        raise ValueError(f"time {times[at]} us at index {at} is not after {times[at - 1]} us")
+    finite = np.isfinite(poses)
+    if not finite.all():
+        at = int(np.argmin(finite.all(axis=1)))
+        raise ValueError(f"pose {poses[at].tolist()} at {times[at]} us is not finite")
+    quat = poses[:, 3:]
+    off = np.abs(np.einsum("ij,ij->i", quat, quat) - 1.0)
+    if off.max() > 2e-3:
+        at = int(np.argmax(off))
+        raise ValueError(f"quaternion {quat[at].tolist()} at {times[at]} us is not a unit")
 
 
 EMPTY_TRAJECTORY = Trajectory(np.zeros(0, dtype=np.int64), np.zeros((0, 7)))
@@ -179,19 +228,24 @@ class ActorMotion:
             ValueError: a query lies outside the times held.
         """
         query = np.atleast_1d(np.asarray(query_us, dtype=np.int64))
-        if len(query) and (
-            len(self.times_us) == 0
-            or query.min() < self.times_us[0]
-            or query.max() > self.times_us[-1]
-        ):
-            held = "nothing" if len(self.times_us) == 0 else f"{self.times_us[[0, -1]].tolist()} us"
-            raise ValueError(f"{query.min()}..{query.max()} us is outside {held}")
-        lo, hi, alpha = bracket(self.times_us, query) if len(query) else (query, query, query / 1.0)
-        poses = geometry.interpolate_poses(
-            self.local_to_aabb[:, lo], self.local_to_aabb[:, hi], np.broadcast_to(alpha, (len(self.valid), len(query)))
-        )
-        valid = self.valid[:, lo] & self.valid[:, hi]
-        poses[~valid] = geometry.IDENTITY
+        lo, hi, alpha = bracket(self.times_us, query)
+        if lo is hi:
+            valid = self.valid[:, hi]
+            poses = np.ascontiguousarray(self.local_to_aabb[:, hi])
+            if not valid.all():
+                poses[~valid] = geometry.IDENTITY
+            return ActorMotion(query, poses, valid)
+        # One gather, then rows of components whose last axis is all actors at all times:
+        # numpy is quick on long rows and slow on many short ones.
+        ends = np.concatenate([lo, hi]).reshape(2, -1)
+        gathered = self.local_to_aabb[:, ends].transpose(1, 3, 2, 0)
+        rows = np.ascontiguousarray(gathered).reshape(2, 7, -1)
+        seen = self.valid[:, ends]
+        valid = seen[:, 0] & seen[:, 1]
+        if np.count_nonzero(valid) < valid.size:  # the poses of an absent actor may be anything
+            np.copyto(rows, geometry.IDENTITY[:, None], where=~valid.T.reshape(-1))
+        out = geometry.blend_rows(rows[0], rows[1], np.repeat(alpha, len(valid)))
+        poses = np.ascontiguousarray(out.reshape(7, len(query), -1).transpose(2, 1, 0))
         return ActorMotion(query, poses, valid)
 
     def between(self, after_us: int, until_us: int) -> ActorMotion:

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from omniloop.core.contracts import MetricValue, Plan, Route
 from omniloop.core.motion import ActorMotion, EgoMotion
-from omniloop.core.schedule import Schedule
 from omniloop.core.scene import Scene
+from omniloop.core.schedule import Schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +58,9 @@ class RolloutRecord:
     decisions: Sequence[Decision]
     privileged: tuple[str, ...] = ()
     stopped_by: str = ""
+
+    def __repr__(self) -> str:
+        return f"RolloutRecord({self.session_id!r}, up to {self.frontier_us} us)"
 
     @property
     def frontier_us(self) -> int:

@@ -54,8 +54,8 @@ def load_class(kind: str, name: str) -> type[Any]:
     """Return the plugin class called `name` or written ``module:Class``.
 
     Raises:
-        PluginError: the name is unknown (the nearest is suggested) or its module cannot
-            be imported.
+        PluginError: the name is unknown (the nearest is suggested), its module cannot
+            be imported, or it is no class.
     """
     point = _entry_points(kind).get(name)
     if point is None and ":" not in name:
@@ -71,14 +71,18 @@ def load_class(kind: str, name: str) -> type[Any]:
         sys.path.insert(0, os.getcwd())  # `policy=my_file:MyPolicy` beside the user's work
     try:
         loaded = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a plugin's module may fail in any way while it is imported
         raise PluginError(
-            f"{kind} plugin '{name}' cannot be imported: {error}",
+            f"{kind} plugin '{name}' cannot be imported: {type(error).__name__}: {error}",
             where=target,
             remedy="install the package that holds it, or mend the path module:Class",
         ) from error
     if not inspect.isclass(loaded):
-        raise PluginError(f"{kind} plugin '{name}' is not a class", where=target)
+        raise PluginError(
+            f"{kind} plugin '{name}' is not a class but a {type(loaded).__name__}",
+            where=target,
+            remedy="name the plugin's class: module:Class",
+        )
     return loaded
 
 
@@ -113,4 +117,5 @@ def create(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:
         raise PluginError(
             f"{kind} '{name}' refuses its settings: {error}",
             where=", ".join(f"{kind}.{k}={v!r}" for k, v in arguments.items()) or f"{kind}={name}",
+            remedy=f"its settings: {', '.join(str(p) for p in known.values()) or 'none'}",
         ) from error

@@ -48,11 +48,10 @@ def motion_at(local_to_rig: Trajectory, times_us: Times) -> EgoMotion:
 
 def _body_rates(start: Array, end: Array, body: Array, dt_s: Array) -> Array:
     """Mean linear and angular velocity ``(K, 6)`` from `start` to `end` in frame `body`."""
-    to_body = body[:, 3:] * np.array([-1.0, -1.0, -1.0, 1.0])
-    delta = geometry.quat_multiply(start[:, 3:] * np.array([-1.0, -1.0, -1.0, 1.0]), end[:, 3:])
-    delta = np.where(delta[:, 3:] < 0, -delta, delta)
+    to_body = geometry.conjugate(body[:, 3:])
+    turn = geometry.quat_multiply(geometry.conjugate(start[:, 3:]), end[:, 3:])
     linear = geometry.rotate(to_body, end[:, :3] - start[:, :3]) / dt_s
-    return np.concatenate([linear, 2.0 * delta[:, :3] / dt_s], axis=1)
+    return np.concatenate([linear, geometry.rotation_vectors(turn) / dt_s], axis=1)
 
 
 class RecordedActors:

@@ -91,7 +91,9 @@ class Track:
 
     def __post_init__(self) -> None:
         try:
-            Trajectory(self.times_us, np.where(self.valid[:, None], self.local_to_aabb, geometry.IDENTITY))
+            Trajectory(
+                self.times_us, np.where(self.valid[:, None], self.local_to_aabb, geometry.IDENTITY)
+            )
         except ValueError as error:
             raise SceneError(
                 f"track cannot be used: {error}", where=f"track {self.actor.id}",
@@ -106,6 +108,8 @@ class Track:
     def at(self, query_us: Times) -> tuple[Array, Mask]:
         """Poses ``(K, 7)`` and validity ``(K,)`` at any times; absent outside the track."""
         query = np.atleast_1d(np.asarray(query_us, dtype=np.int64))
+        if len(self.times_us) == 0:
+            return np.tile(geometry.IDENTITY, (len(query), 1)), np.zeros(len(query), dtype=bool)
         inside = (query >= self.times_us[0]) & (query <= self.times_us[-1])
         out = self.motion.sample(np.clip(query, self.times_us[0], self.times_us[-1]))
         return out.local_to_aabb[0], out.valid[0] & inside
@@ -297,6 +301,9 @@ class Scene:
     dataset_to_local: Array = field(default_factory=lambda: np.eye(4))
     may_run_on: bool = False
     tags: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Scene({self.id!r}, {self.source!r}, {len(self.tracks)} tracks)"
 
     @property
     def start_us(self) -> int:

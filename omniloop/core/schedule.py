@@ -101,7 +101,9 @@ class Schedule:
         """Whether the recording moves ego and traffic through this decision's interval."""
         return decision_us < self.handover_us
 
-    def frames_in(self, after_us: int, until_us: int, *, not_before_us: int | None = None) -> FrameTimes:
+    def frames_in(
+        self, after_us: int, until_us: int, *, not_before_us: int | None = None
+    ) -> FrameTimes:
         """Frames whose shutter ends in ``(after_us, until_us]``.
 
         With `not_before_us`, only those whose shutter also starts at or after it.
@@ -110,7 +112,9 @@ class Schedule:
         for index, clock in enumerate(self.clocks):
             first_k = max(-(-(after_us + 1 - clock.first_end_us) // clock.interval_us), 0)
             last_k = (until_us - clock.first_end_us) // clock.interval_us
-            end = clock.first_end_us + clock.interval_us * np.arange(first_k, last_k + 1, dtype=np.int64)
+            end = clock.first_end_us + clock.interval_us * np.arange(
+                first_k, last_k + 1, dtype=np.int64
+            )
             start = end - clock.shutter_us
             if not_before_us is not None:
                 end, start = end[start >= not_before_us], start[start >= not_before_us]
@@ -144,16 +148,24 @@ class Schedule:
 def camera_clocks(
     cameras: tuple[Camera, ...], spec: RendererSpec, context_start_us: int
 ) -> tuple[CameraClock, ...]:
-    """Clocks of the cameras to render: their recorded times first, else the renderer's."""
+    """Clocks of the cameras to render: their recorded times first, else the renderer's.
+
+    A clock starts with the first frame whose shutter lies inside the recording: a camera
+    may have been recorded from before the first ego pose on.
+    """
     clocks = []
     for camera in cameras:
         shutter = camera.shutter_us or spec.shutter_us
+        interval = camera.frame_interval_us or frame_interval_us(spec.fps)
         first = camera.first_frame_end_us
+        if first is not None:
+            missed_us = context_start_us + (0 if spec.chunk else shutter) - first
+            first += max(-(-missed_us // interval), 0) * interval
         clocks.append(
             CameraClock(
                 camera_id=camera.id,
                 first_end_us=context_start_us + shutter if first is None else first,
-                interval_us=camera.frame_interval_us or frame_interval_us(spec.fps),
+                interval_us=interval,
                 shutter_us=shutter,
             )
         )
@@ -217,15 +229,19 @@ def build_schedule(
     if warmup_s is None:
         n_warmup = _auto_warmup(scene, policy, clocks, chunk, first_decision, period)
     else:
-        if warmup_s < 0:
-            raise ConfigError(f"sync.warmup_s is {warmup_s}", remedy="give 0 or more seconds, or auto")
+        if not 0 <= warmup_s < float("inf"):
+            raise ConfigError(
+                f"sync.warmup_s is {warmup_s}", remedy="give 0 or more seconds, or auto"
+            )
         warm_end = render_start + seconds_to_us(warmup_s)
         n_warmup = max((warm_end - first_decision) // period, 0)
 
     limit = scene.end_us
     if duration_s is not None:
-        if duration_s <= 0:
-            raise ConfigError(f"sync.duration_s is {duration_s}", remedy="give a positive number of seconds")
+        if not 0 < duration_s < float("inf"):
+            raise ConfigError(
+                f"sync.duration_s is {duration_s}", remedy="give a positive number of seconds"
+            )
         wished = first_decision + seconds_to_us(duration_s)
         limit = wished if scene.may_run_on else min(limit, wished)
     n = max((limit - first_decision) // period, 0)
@@ -234,6 +250,15 @@ def build_schedule(
         raise SceneTooShort(
             f"the recording of {(scene.end_us - scene.start_us) / US_PER_S:.1f} s leaves no closed-loop decision:"
             f" {n} decisions every {period / US_PER_S:.3f} s, {n_warmup} of them warm-up",
+            where=f"scene {scene.id}",
+            remedy="shorten sync.warmup_s, choose a smaller renderer.chunk"
+            f"{'' if duration_s is None else ', lengthen sync.duration_s'}, or leave the scene out",
+        )
+    handover = first_decision + n_warmup * period
+    if handover > scene.end_us:  # only a scene that may run on gets here
+        raise SceneTooShort(
+            f"the recording ends {(handover - scene.end_us) / US_PER_S:.3f} s before handover,"
+            " so it cannot be followed until then",
             where=f"scene {scene.id}",
             remedy="shorten sync.warmup_s, choose a smaller renderer.chunk, or leave the scene out",
         )
@@ -256,7 +281,9 @@ def _auto_warmup(
     ready = scene.start_us + seconds_to_us(policy.ego_history_s)
     if clocks and policy.cameras != ():
         looks_at = [c for c in clocks if policy.cameras is None or c.camera_id in policy.cameras]
-        first = max((c.first_end_us + (c.interval_us if chunk else 0) for c in looks_at), default=ready)
+        first = max(
+            (c.first_end_us + (c.interval_us if chunk else 0) for c in looks_at), default=ready
+        )
         span = seconds_to_us((policy.images.count - 1) / policy.images.rate_hz)
         ready = max(ready, first + span)
     return max(-(-(ready - first_decision_us) // period_us), 0)

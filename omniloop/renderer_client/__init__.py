@@ -1,0 +1,1 @@
+"""Sensor renderers in this process."""

@@ -10,14 +10,15 @@ from typing import Any
 from omniloop.configs.schema import PluginConfig, RunConfig, ScenesConfig
 from omniloop.core import registry
 from omniloop.core.cameras import Camera
-from omniloop.core.contracts import MetricValue, PolicySpec, RendererSpec, SceneSource
+from omniloop.core.contracts import PolicySpec, RendererSpec, SceneSource
 from omniloop.core.errors import SceneError, nearest
 from omniloop.core.local import as_service
 from omniloop.core.record import Metric
 from omniloop.core.replay import RecordedActors
 from omniloop.core.route import RouteLine, route_from_lanes, route_from_recording
 from omniloop.core.scene import Scene
-from omniloop.core.schedule import Schedule, SceneTooShort, build_schedule
+from omniloop.core.schedule import SceneTooShort, Schedule, build_schedule
+from omniloop.metrics.scoring import check_names
 from omniloop.orchestrator.compat import cameras_for, check_schedule, check_specs
 from omniloop.orchestrator.services import Services
 from omniloop.scenes.native import scene_to_bytes
@@ -80,11 +81,17 @@ def chosen_ids(config: ScenesConfig, source: SceneSource) -> list[str]:
     return list(dict.fromkeys(ids))[: config.limit]
 
 
-def create_metrics(settings: dict[str, dict[str, Any]]) -> dict[str, Metric]:
-    """Construct the metric plugins of a config, by name."""
-    return {
-        name: registry.create("metrics", name, arguments) for name, arguments in settings.items()
-    }
+def create_metrics(settings: dict[str, dict[str, Any]]) -> list[Metric]:
+    """Construct the metric plugins of a config, in its order.
+
+    Raises:
+        ConfigError: two of them give a score of the same name.
+    """
+    metrics: list[Metric] = [
+        registry.create("metrics", name, arguments) for name, arguments in settings.items()
+    ]
+    check_names(metrics)
+    return metrics
 
 
 def create_services(config: RunConfig) -> Services:
@@ -115,7 +122,7 @@ class Setup:
     config: RunConfig
     source: SceneSource
     services: Services
-    metrics: dict[str, Metric]
+    metrics: list[Metric]
     ids: list[str] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
     exclusions: list[Exclusion] = field(default_factory=list)
@@ -199,8 +206,3 @@ def assemble(config: RunConfig) -> Setup:
             remedy="shorten sync.warmup_s, choose a smaller renderer.chunk, or give longer scenes",
         )
     return setup
-
-
-def failed_metrics(names: dict[str, Metric], reason: str) -> list[MetricValue]:
-    """Undefined scores of a rollout that did not complete."""
-    return [MetricValue(name, None, reason) for name in names]

@@ -12,15 +12,16 @@ from omniloop.core.errors import OmniloopError, PolicyError, RunFolderError
 from omniloop.core.record import RolloutRecord
 from omniloop.core.time import US_PER_S
 from omniloop.metrics.online import IncidentWatch
-from omniloop.metrics.scoring import score
+from omniloop.metrics.scoring import score, undefined_scores
 from omniloop.orchestrator.calls import CallFunnel
 from omniloop.orchestrator.compat import throttled
 from omniloop.orchestrator.rollout import RolloutSpec, Watch, run_rollout
 from omniloop.orchestrator.services import service_seeds
 from omniloop.runlog.folder import RunFolder
+from omniloop.runlog.messages import LogHeader
 from omniloop.runlog.results import RolloutResult
 from omniloop.runlog.writer import LogWriter
-from omniloop.runner.assemble import PreparedScene, Setup, failed_metrics
+from omniloop.runner.assemble import PreparedScene, Setup
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,8 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
     record: RolloutRecord | None = None
     error: OmniloopError | None = None
     with LogWriter(rollout_dir / "log.mcap") as log:
-        log.header(
-            session_id=job.name, scene_id=job.scene_id, seed=job.seed, schedule=prepared.schedule,
-            seeds=spec.seeds, plugins=plugin_names(setup), config=simulated_config(setup),
-            scene_sha256=prepared.sha256, privileged=tuple(sorted(setup.policy_spec.privileged)),
-        )  # fmt: skip
         log.scene(prepared.bundle)
+        log.header(_header(setup, prepared, job, spec), prepared.scene)
         try:
             record = await run_rollout(spec, setup.services, log, call, _watch(setup, prepared))
         except RunFolderError:
@@ -67,13 +64,11 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
             error = caught
             log.notice(prepared.schedule.end_us, f"{type(caught).__name__}: {caught.what}")
     simulated_s = time.perf_counter() - began
-    values = (
-        failed_metrics(setup.metrics, f"the rollout ended early: {error.what}")
-        if error is not None
-        else []
-    )
     if record is not None:
         values = await asyncio.to_thread(score, record, setup.metrics)
+    else:
+        reason = f"the rollout ended early: {error.what if error else ''}"
+        values = undefined_scores(setup.metrics, reason)
     scored_s = time.perf_counter() - began - simulated_s
     if record is not None and setup.config.run.video:
         await _write_video(rollout_dir, job)
@@ -97,11 +92,25 @@ def _spec(setup: Setup, prepared: PreparedScene, job: Job) -> RolloutSpec:
     )  # fmt: skip
 
 
+def _header(setup: Setup, prepared: PreparedScene, job: Job, spec: RolloutSpec) -> LogHeader:
+    return LogHeader(
+        session_id=job.name,
+        scene_id=job.scene_id,
+        seed=job.seed,
+        schedule=prepared.schedule,
+        seeds=spec.seeds,
+        plugins=plugin_names(setup),
+        privileged=tuple(sorted(setup.policy_spec.privileged)),
+        scene_sha256=prepared.sha256,
+        config=simulated_config(setup),
+    )
+
+
 def _watch(setup: Setup, prepared: PreparedScene) -> Watch | None:
     wanted = tuple(setup.config.run.stop_on)
     if not wanted:
         return None
-    return IncidentWatch(prepared.scene, prepared.schedule, wanted).feed
+    return IncidentWatch(prepared.scene, prepared.schedule).stop_on(wanted)
 
 
 def plugin_names(setup: Setup) -> dict[str, str]:

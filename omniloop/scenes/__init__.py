@@ -1,0 +1,1 @@
+"""Readers of scenes, the native bundle, embedded scenes, validation."""

@@ -316,7 +316,7 @@ def test_a_renderer_that_returns_too_few_images_is_an_infrastructure_failure():
             result = super().render(request)
             return type(result)(result.images[:-1])
 
-    with pytest.raises(ServiceError, match="7 images for 8 frames|4 images for 5 frames"):
+    with pytest.raises(ServiceError, match="4 images for 5 frames"):
         drive(make_scene(3.0), renderer=Short(8))
 
 

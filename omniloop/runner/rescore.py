@@ -1,0 +1,65 @@
+"""Score a run again from its logs alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from omniloop.configs.schema import validate
+from omniloop.core.contracts import MetricValue
+from omniloop.metrics.scoring import score
+from omniloop.runlog.folder import LOG_NAME, RunFolder, open_existing, read_run_yaml, rollout_dir
+from omniloop.runlog.record import read_record
+from omniloop.runlog.results import RolloutResult
+from omniloop.runner.assemble import create_metrics
+
+
+@dataclass
+class Rescored:
+    """Results with fresh scores, and a line for every score that changed."""
+
+    results: list[RolloutResult] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+
+
+def rescore(run_dir: Path) -> Rescored:
+    """Compute the scores of every completed rollout again, from its log.
+
+    Metrics and their settings are those of run.yaml. Results and tables are rewritten.
+
+    Raises:
+        RunFolderError: the folder is no run, is in use, or a log is missing or damaged.
+        InputError: run.yaml names metrics that are not there any more.
+    """
+    config = validate(read_run_yaml(open_existing(run_dir))["config"])
+    metrics = create_metrics(config.metrics)
+    out = Rescored()
+    with RunFolder.acquire(run_dir, resume=True) as folder:
+        for result in folder.results():
+            if result.outcome != "completed":
+                out.results.append(result)
+                continue
+            log = rollout_dir(run_dir, result.scene, result.seed) / LOG_NAME
+            record = read_record(log)
+            fresh = {value.name: value for value in score(record, metrics)}
+            out.changes += _changes(result, fresh)
+            result = replace(result, metrics=fresh)
+            folder.finish_rollout(result, record)
+            out.results.append(result)
+        folder.write_tables()
+    return out
+
+
+def _changes(result: RolloutResult, fresh: dict[str, MetricValue]) -> list[str]:
+    lines = []
+    for name in dict.fromkeys([*result.metrics, *fresh]):
+        before, after = result.metrics.get(name), fresh.get(name)
+        if _shown(before) != _shown(after):
+            lines.append(f"{result.session_id} {name}: {_shown(before)} -> {_shown(after)}")
+    return lines
+
+
+def _shown(value: MetricValue | None) -> str:
+    if value is None:
+        return "absent"
+    return repr(value.value) if value.valid else f"undefined ({value.reason})"

@@ -1,0 +1,63 @@
+"""Plugins given as module:Class by tests of whole runs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from omniloop.core import geometry
+from omniloop.core.contracts import Observation, Plan, PolicySpec, SessionInfo, TrafficRequest
+from omniloop.core.motion import ActorMotion, Trajectory
+from omniloop.core.replay import RecordedActors
+
+
+class Straight:
+    """Goes straight on at a speed."""
+
+    spec = PolicySpec(horizon_s=3.0, route=False)
+
+    def __init__(self, speed_mps: float = 10.0, label: str = "") -> None:
+        self.speed_mps = speed_mps
+        self.label = label
+
+    def plan(self, observation: Observation) -> Plan:
+        times = observation.time_us + np.arange(31, dtype=np.int64) * 100_000
+        ahead = np.zeros((31, 7))
+        ahead[:, 0] = self.speed_mps * np.arange(31) / 10
+        ahead[:, 6] = 1
+        return Plan(Trajectory(times, geometry.compose(observation.ego.local_to_rig[-1], ahead)))
+
+
+class FailsOnSeedOne(Straight):
+    """Raises in the rollout of seed 1, a second after its start."""
+
+    def plan(self, observation: Observation) -> Plan:
+        if observation.session_id.endswith("/1") and observation.time_us > 1_000_000:
+            raise RuntimeError("out of ideas")
+        return super().plan(observation)
+
+
+class Slow(Straight):
+    """Takes a while for each plan, so that a run can be interrupted."""
+
+    def plan(self, observation: Observation) -> Plan:
+        import time
+
+        time.sleep(0.05)
+        return super().plan(observation)
+
+
+class BrokenTraffic:
+    """Raises in the rollout of seed 1."""
+
+    def open(self, session: SessionInfo) -> BrokenTraffic._Session:
+        return BrokenTraffic._Session(session)
+
+    class _Session:
+        def __init__(self, session: SessionInfo) -> None:
+            self._fails = session.session_id.endswith("/1")
+            self._recorded = RecordedActors(session.scene)
+
+        def step(self, request: TrafficRequest) -> ActorMotion:
+            if self._fails:
+                raise ConnectionError("traffic went away")
+            return self._recorded.between(request.time_us, request.target_us)

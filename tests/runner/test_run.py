@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from omniloop.configs.compose import compose
+from omniloop.core.errors import ConfigError, OmniloopError, RunFolderError, SceneError
+from omniloop.runlog.digest import digest_run
+from omniloop.runner.rescore import rescore
+from omniloop.runner.run import Finished, execute
+
+QUICK = ("renderer=none", "sync.duration_s=2", "scenes.ids=straight_road,curve")
+
+
+def run(folder: Path, *settings: str, name: str = "run") -> Finished:
+    return execute(compose([f"run.dir={folder}", f"run.name={name}", *settings]))
+
+
+def outcomes(finished: Finished) -> dict[tuple[str, int], str]:
+    return {result.key: result.outcome for result in finished.results}
+
+
+@pytest.mark.parametrize("sync", ["prefetch", "postfetch"])
+def test_the_digest_does_not_depend_on_concurrency(tmp_path, sync):
+    settings = (
+        f"sync={sync}",
+        "sync.duration_s=1",
+        "scenes.ids=straight_road,cut_in",
+        "run.seeds=4",
+    )
+    size = ("renderer.width=320", "renderer.height=176")
+    run(tmp_path, *settings, *size, "run.concurrency=1", name="one")
+    run(tmp_path, *settings, *size, "run.concurrency=8", name="eight")
+    one = digest_run(tmp_path / "one")
+    assert one == digest_run(tmp_path / "eight")
+    assert [name for _, name in one] == [
+        f"{s}/{k}" for s in ("cut_in", "straight_road") for k in range(4)
+    ]
+
+
+def test_logs_have_the_same_bytes_whatever_the_concurrency(tmp_path):
+    for name, count in (("one", 1), ("four", 4)):
+        run(tmp_path, *QUICK, "run.seeds=2", f"run.concurrency={count}", name=name)
+    for log in sorted((tmp_path / "one").glob("rollouts/*/*/log.mcap")):
+        assert (
+            log.read_bytes() == (tmp_path / "four" / log.relative_to(tmp_path / "one")).read_bytes()
+        )
+
+
+def test_seeds_change_service_seeds_and_the_root_seed_changes_them_all(tmp_path):
+    first = run(tmp_path, *QUICK, "run.seeds=2", name="a").results
+    other = run(tmp_path, *QUICK, "run.seeds=2", "run.root_seed=1", name="b").results
+    seen = [seed for result in (*first, *other) for seed in result.seeds.values()]
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_policy_that_fails_takes_no_other_rollout_down(tmp_path):
+    finished = run(
+        tmp_path, *QUICK, "policy=tests.plugins:FailsOnSeedOne", "run.seeds=3", "run.concurrency=4"
+    )
+    for (_, seed), outcome in outcomes(finished).items():
+        assert outcome == ("policy_failed" if seed == 1 else "completed")
+    assert finished.exit_code == 0
+    failed = next(r for r in finished.results if r.seed == 1)
+    assert "out of ideas" in failed.error["what"]
+    assert all(
+        not value.valid and "out of ideas" in value.reason for value in failed.metrics.values()
+    )
+
+
+def test_infrastructure_failure_is_an_exit_code_and_is_retried_on_resume(tmp_path):
+    finished = run(tmp_path, *QUICK, "traffic=tests.plugins:BrokenTraffic", "run.seeds=2")
+    assert finished.exit_code == 1
+    assert outcomes(finished)["curve", 1] == "infrastructure_failed"
+    assert outcomes(finished)["curve", 0] == "completed"
+    again = run(
+        tmp_path, *QUICK, "traffic=tests.plugins:BrokenTraffic", "run.seeds=2", "run.resume=true"
+    )
+    assert again.resumed == 2
+
+
+def test_an_existing_folder_is_left_alone_and_both_remedies_are_named(tmp_path):
+    run(tmp_path, *QUICK)
+    before = {p: p.stat().st_mtime_ns for p in sorted(tmp_path.rglob("*"))}
+    with pytest.raises(RunFolderError) as caught:
+        run(tmp_path, *QUICK)
+    assert "run.resume=true" in str(caught.value)
+    assert "run.name=" in str(caught.value)
+    assert str(tmp_path / "run") in str(caught.value)
+    assert before == {p: p.stat().st_mtime_ns for p in sorted(tmp_path.rglob("*"))}
+
+
+def test_resume_runs_what_is_missing_and_only_that(tmp_path):
+    run(tmp_path, *QUICK, "run.seeds=2")
+    kept = tmp_path / "run/rollouts/curve/0/log.mcap"
+    stamp = kept.stat().st_mtime_ns
+    (tmp_path / "run/rollouts/straight_road/1/result.json").unlink()
+    (tmp_path / "run/rollouts/curve/1/result.json").write_text('{"schema": "omniloop-res')
+    digests = digest_run(tmp_path / "run")
+    finished = run(tmp_path, *QUICK, "run.seeds=2", "run.resume=true")
+    assert finished.resumed == 2
+    assert kept.stat().st_mtime_ns == stamp
+    assert set(outcomes(finished).values()) == {"completed"}
+    assert len(finished.results) == 4
+    assert set(digests) <= set(digest_run(tmp_path / "run"))
+
+
+def test_resume_with_other_settings_is_refused(tmp_path):
+    run(tmp_path, *QUICK)
+    with pytest.raises(OmniloopError, match="policy"):
+        run(tmp_path, *QUICK, "policy=constant_velocity", "run.resume=true")
+
+
+def test_scores_from_logs_alone_are_identical(tmp_path):
+    finished = run(
+        tmp_path,
+        "scenes.ids=cut_in",
+        "policy=tests.plugins:Straight",
+        "policy.speed_mps=25",
+        "renderer=none",
+    )
+    again = rescore(tmp_path / "run")
+    assert again.changes == []
+    assert again.results[0].metrics == finished.results[0].metrics
+    assert finished.results[0].metrics["incident"].value == 1.0
+
+
+def test_changed_metric_settings_show_what_changed(tmp_path):
+    run(
+        tmp_path,
+        "scenes.ids=cut_in",
+        "policy=tests.plugins:Straight",
+        "policy.speed_mps=25",
+        "renderer=none",
+    )
+    result = tmp_path / "run/rollouts/cut_in/0/result.json"
+    document = json.loads(result.read_text())
+    document["metrics"]["contacts"]["value"] = 99.0
+    result.write_text(json.dumps(document))
+    changes = rescore(tmp_path / "run").changes
+    assert any("contacts: 99.0 -> " in line for line in changes)
+
+
+def test_a_rollout_stops_on_the_first_collision_when_asked(tmp_path):
+    settings = (
+        "scenes.ids=stopped_lead",
+        "policy=tests.plugins:Straight",
+        "policy.speed_mps=15",
+        "renderer=none",
+    )
+    whole = run(tmp_path, *settings, name="whole").results[0]
+    stopped = run(tmp_path, *settings, "run.stop_on=collision", name="stopped").results[0]
+    assert whole.metrics["collision"].value == stopped.metrics["collision"].value == 1.0
+    assert stopped.stopped_by == "collision"
+    assert stopped.end_us < whole.end_us
+    assert stopped.outcome == "completed"
+
+
+def test_scenes_too_short_for_their_warm_up_are_excluded_and_listed(tmp_path):
+    from omniloop.scenes.embedded import synthetic_scene
+    from omniloop.scenes.native import write_bundle
+
+    for name, seconds in (("short", 2.0), ("long", 6.0)):
+        scene = synthetic_scene(2, seconds)
+        object.__setattr__(scene, "id", name)
+        write_bundle(scene, tmp_path / "scenes" / f"{name}.zip")
+    scenes = ("scenes=native", f"scenes.path={tmp_path}/scenes", "renderer=none")
+    finished = run(tmp_path, *scenes, "sync.warmup_s=3")
+    assert [e.scene_id for e in finished.setup.exclusions] == ["short"]
+    assert [r.scene for r in finished.results] == ["long"]
+    assert "short" in (tmp_path / "run/run.yaml").read_text()
+    with pytest.raises(SceneError, match="every scene is excluded"):
+        run(tmp_path, *scenes, "sync.warmup_s=30", name="none")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("scenes.ids=strait_road",), "Did you mean 'straight_road'?"),
+        (("scenes=av2",), "scenes=av2 needs a path"),
+        (("scenes=av2", "scenes.path=/no/such/folder"), "/no/such/folder"),
+        (("renderer.chunk=7",), "7"),
+        (("renderer.width=333",), "333"),
+        (("renderer.cameras=[rear]",), "camera 'rear' is not in the scene"),
+        (("policy.speed=3",), "has no setting 'speed'"),
+        (("sync.decisions_per_chunk=2",), "sync=postfetch"),
+        (("sync=postfetch", "sync.decisions_per_chunk=3"), "3 decisions of whole frames"),
+        (
+            ("policy=tests.plugins:Straight", "sync.decision_latency_us=3000000"),
+            "plans 3.0 s ahead",
+        ),
+        (("ground=raster",), "raster"),
+    ],
+)
+def test_bad_input_is_found_before_anything_is_written(tmp_path, settings, message):
+    with pytest.raises(OmniloopError) as caught:
+        run(tmp_path, *settings)
+    assert message in str(caught.value)
+    assert caught.value.remedy or isinstance(caught.value, ConfigError)
+    assert not (tmp_path / "run").exists()
+
+
+def test_decisions_and_throttling_are_stated(tmp_path):
+    result = run(
+        tmp_path,
+        "scenes.ids=curve",
+        "sync.duration_s=2",
+        "renderer.width=320",
+        "renderer.height=176",
+    ).results[0]
+    assert result.decision_period_us == 266_664
+    if result.throttled is not None:
+        assert result.throttled["declared_hz"] > result.throttled["actual_hz"]
+    assert result.privileged == ["actors"]
