@@ -1,0 +1,132 @@
+"""The drivable surface of a map, in the plane.
+
+It is the union of the map's drivable areas, holes kept, or, where the map has none, of
+its lanes. Gaps narrower than 10 cm between neighbours are closed (each part is grown by
+5 cm, the union shrunk by as much): lanes of real maps meet with seams of micrometres to
+centimetres that nobody can drive off the road through.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from omniloop.core.geometry import Array
+from omniloop.core.scene import Lane, VectorMap
+from omniloop.metrics.once import once_per_object
+
+SEAM_M = 0.05
+"""Every part of the surface is grown by this, and the union shrunk by it."""
+
+CENTERLINE_HALF_WIDTH_M = 1.85
+"""Half the width of a lane of which only the centre line is known (AlpaSim's 3.7 m)."""
+
+NOT_DRIVABLE = frozenset(
+    ("sidewalk", "crosswalk", "walkway", "footway", "pedestrian", "stairs", "rail", "tram")
+)
+"""Words in `Lane.kind` that keep a lane out of the surface. Every other lane counts, bus
+and bicycle lanes too: they are carriageway, and driving on them is another offence."""
+
+_ARC_SEGMENTS = 4
+"""Segments per quarter circle of a grown corner: the arc is 1 mm off at 5 cm."""
+
+
+@dataclass(frozen=True, eq=False)
+class DrivableSurface:
+    """Where a vehicle may drive.
+
+    Attributes:
+        kind: "drivable areas" or "lane union".
+        geometry: A valid polygon or multipolygon, prepared for point queries.
+        from_centerlines: How many of its lanes have no outline: strips of 3.7 m width.
+    """
+
+    kind: str
+    geometry: shapely.Geometry
+    from_centerlines: int = 0
+
+    @functools.cached_property
+    def _edges(self) -> shapely.STRtree:
+        xy, ring = shapely.get_coordinates(
+            shapely.get_parts(shapely.boundary(self.geometry)), return_index=True
+        )
+        pairs = np.stack([xy[:-1], xy[1:]], axis=1)[ring[:-1] == ring[1:]]
+        return shapely.STRtree(shapely.linestrings(pairs))
+
+    def depth_m(self, points_xy: Array) -> Array:
+        """How far outside the surface points ``(..., 2)`` lie: ``(...)``, 0 inside."""
+        flat = np.asarray(points_xy, dtype=np.float64).reshape(-1, 2)
+        depth = np.zeros(len(flat))
+        outside = np.flatnonzero(~shapely.contains_xy(self.geometry, flat[:, 0], flat[:, 1]))
+        if len(outside):
+            (which, _), distance = self._edges.query_nearest(
+                shapely.points(flat[outside]), return_distance=True, all_matches=False
+            )
+            depth[outside[which]] = distance
+        return depth.reshape(np.shape(points_xy)[:-1])
+
+
+@once_per_object
+def drivable_surface(vector_map: VectorMap) -> DrivableSurface | None:
+    """Build the drivable surface of a map; None if it has no polygon to build it from.
+
+    Lanes without an outline take part as strips around their centre lines, but only
+    beside lanes that have one: a surface of guessed widths alone would be no measure.
+    """
+    areas = _polygons((area.outline, area.holes) for area in vector_map.drivable_areas)
+    if len(areas):
+        return _surface("drivable areas", areas)
+    lanes = [lane for lane in vector_map.lanes if _is_drivable(lane)]
+    outlines = [_outline(lane) for lane in lanes]
+    polygons = _polygons((outline, ()) for outline in outlines if outline is not None)
+    if not len(polygons):
+        return None
+    bare = [
+        lane.centerline[:, :2]
+        for lane, outline in zip(lanes, outlines, strict=True)
+        if outline is None and len(lane.centerline) > 1
+    ]
+    lines = np.array([shapely.LineString(line) for line in bare], dtype=object)
+    strips = shapely.buffer(
+        lines, CENTERLINE_HALF_WIDTH_M, cap_style="flat", quad_segs=_ARC_SEGMENTS
+    )
+    return _surface("lane union", np.concatenate([polygons, strips]), len(bare))
+
+
+def _is_drivable(lane: Lane) -> bool:
+    return NOT_DRIVABLE.isdisjoint(re.findall("[a-z]+", lane.kind.lower()))
+
+
+def _outline(lane: Lane) -> Array | None:
+    """The outline ``(P, 2 or 3)`` of a lane: its polygon, else what its boundaries enclose."""
+    if lane.polygon is not None:
+        return lane.polygon
+    if lane.left is not None and lane.right is not None:
+        return np.concatenate([lane.left, lane.right[::-1]])
+    return None
+
+
+def _polygons(rings: Iterable[tuple[Array, tuple[Array, ...]]]) -> NDArray[np.object_]:
+    """Valid polygons of outlines with holes; those without an area are left out."""
+    out = [
+        shapely.Polygon(outline[:, :2], [hole[:, :2] for hole in holes if len(hole) > 2])
+        for outline, holes in rings
+        if len(outline) > 2
+    ]
+    polygons = np.array(out, dtype=object)
+    broken = ~shapely.is_valid(polygons)
+    polygons[broken] = shapely.make_valid(polygons[broken])
+    return polygons[shapely.area(polygons) > 0]
+
+
+def _surface(kind: str, parts: NDArray[np.object_], from_centerlines: int = 0) -> DrivableSurface:
+    grown = shapely.buffer(parts, SEAM_M, quad_segs=_ARC_SEGMENTS)
+    union = shapely.buffer(shapely.union_all(grown), -SEAM_M, quad_segs=_ARC_SEGMENTS)
+    shapely.prepare(union)
+    return DrivableSurface(kind, union, from_centerlines)
