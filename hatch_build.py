@@ -16,6 +16,12 @@ class CompileProtos(BuildHookInterface):
 
         root = Path(self.root)
         for proto in sorted((root / "omniloop").rglob("*.proto")):
-            arguments = ["protoc", f"-I{root}", f"--python_out={root}", f"--pyi_out={root}", str(proto)]
+            arguments = [
+                "protoc",
+                f"-I{root}",
+                f"--python_out={root}",
+                f"--pyi_out={root}",
+                str(proto),
+            ]
             if protoc.main(arguments) != 0:
                 raise RuntimeError(f"protoc failed on {proto}")

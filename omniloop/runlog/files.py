@@ -1,0 +1,53 @@
+"""Files and folders of a run, written so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from omniloop.core.errors import RunFolderError
+
+_REMEDY = "free some space or choose another run.dir, then go on with run.resume=true"
+
+
+@contextlib.contextmanager
+def usable(path: Path, doing: str, remedy: str = _REMEDY) -> Iterator[None]:
+    """Turn an operating system's refusal into an error that names the path.
+
+    Args:
+        doing: What cannot be done, such as "written".
+
+    Raises:
+        RunFolderError: the block raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"{path.name or path} cannot be {doing}: {error.strerror or error}",
+            where=str(path),
+            remedy=remedy,
+        ) from error
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that readers see all of it or what was there before.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with usable(path, "written"):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            # What hinders the write may hinder this too; the first error is the one to tell.
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise

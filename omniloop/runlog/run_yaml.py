@@ -1,0 +1,114 @@
+"""``run.yaml``: what a run is, so that it can be understood, repeated and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omniloop.core.errors import RunFolderError
+from omniloop.runlog.environment import describe_environment, differences, environment_changes
+from omniloop.runlog.files import usable, write_atomic
+from omniloop.runlog.redact import without_secrets
+
+RUN_YAML = "run.yaml"
+
+_SIMULATED = ("policy", "traffic", "controller", "ground", "renderer", "sync", "metrics")
+_SIMULATED_RUN = ("root_seed", "stop_on", "route")
+_MAY_CHANGE = ("address", "addresses", "timeout_s")
+"""Settings of a plugin that say where it is, not what it does."""
+
+
+def to_yaml(document: Mapping[str, Any]) -> str:
+    """Settings as YAML in the order given, secrets masked."""
+    import yaml  # type: ignore[import-untyped]
+
+    text: str = yaml.safe_dump(
+        without_secrets(document),
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=False,
+        width=100,
+    )
+    return text
+
+
+def read_run_yaml(run_dir: Path) -> dict[str, Any]:
+    """Read a run's ``run.yaml``.
+
+    Raises:
+        RunFolderError: it is missing or no YAML mapping.
+    """
+    import yaml  # type: ignore[import-untyped]
+
+    path = run_dir / RUN_YAML
+    remedy = "give the folder of a run, such as runs/demo"
+    with usable(path, "read", remedy):
+        data = path.read_bytes()
+    try:
+        document = yaml.safe_load(data)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunFolderError(
+            f"not YAML: {error}",
+            where=str(path),
+            remedy="remove it, then go on with run.resume=true",
+        ) from error
+    if not isinstance(document, dict):
+        raise RunFolderError(
+            f"holds no mapping but {document!r:.80}", where=str(path), remedy=remedy
+        )
+    return document
+
+
+def write_run_yaml(run_dir: Path, document: Mapping[str, Any]) -> list[str]:
+    """Write what the run is, with the machine that runs it.
+
+    Args:
+        document: "config", "root_seed", "scenes" (id to hash) and "exclusions".
+
+    Returns:
+        Warnings: how this machine differs from the one that began the run.
+
+    Raises:
+        RunFolderError: it cannot be written, or the run was begun with other settings or
+            scenes, so that its rollouts could not be compared.
+    """
+    environment = describe_environment()
+    warnings: list[str] = []
+    if (run_dir / RUN_YAML).exists():
+        before = read_run_yaml(run_dir)
+        changed = differences(_identity(before, document), _identity(document, before))
+        if changed:
+            raise RunFolderError(
+                "the run was begun with other settings: " + "; ".join(changed), where=str(run_dir),
+                remedy="give the settings it was begun with, or another run.name=",
+            )  # fmt: skip
+        began = before.get("environment")
+        if isinstance(began, dict):
+            changes = environment_changes(began, environment)
+            warnings = [
+                f"resumed on another machine, results may differ in bits: {c}" for c in changes
+            ]
+            environment = {**began, "resumed_on": environment} if changes else began
+    write_atomic(run_dir / RUN_YAML, to_yaml({**document, "environment": environment}).encode())
+    return warnings
+
+
+def _identity(document: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """What must not change in a resumed run; of scenes, those that both have."""
+    config = without_secrets(document.get("config") or {})
+    scenes, known = document.get("scenes") or {}, other.get("scenes") or {}
+    return {
+        "root_seed": document.get("root_seed"),
+        "scenes": {name: value for name, value in scenes.items() if name in known},
+        **{kind: _stable(config[kind]) for kind in _SIMULATED if kind in config},
+        "run": {
+            key: value for key, value in (config.get("run") or {}).items() if key in _SIMULATED_RUN
+        },
+    }
+
+
+def _stable(settings: Any) -> Any:
+    if isinstance(settings, dict):
+        return {key: _stable(value) for key, value in settings.items() if key not in _MAY_CHANGE}
+    return settings
