@@ -1,9 +1,14 @@
 """The drivable surface of a map, in the plane.
 
 It is the union of the map's drivable areas, holes kept, or, where the map has none, of
-its lanes. Gaps narrower than 10 cm between neighbours are closed (each part is grown by
+its lanes. Seams narrower than 10 cm between neighbours are closed (each part is grown by
 5 cm, the union shrunk by as much): lanes of real maps meet with seams of micrometres to
 centimetres that nobody can drive off the road through.
+
+Lanes are less than the carriageway, so a lane union gets two things more. Gaps up to 4 m
+wide are closed: strips between opposing lanes, and the wedges that turning lanes leave
+inside a junction. And where a lane begins or ends with no other lane beyond, the surface
+goes on for 5 m: the map ends there, not the road.
 """
 
 from __future__ import annotations
@@ -23,6 +28,12 @@ from omniloop.metrics.once import once_per_object
 
 SEAM_M = 0.05
 """Every part of the surface is grown by this, and the union shrunk by it."""
+
+GAP_M = 4.0
+"""Gaps of a lane union up to this width count as carriageway."""
+
+MAP_END_M = 5.0
+"""How far the surface goes on where a lane ends and nothing is mapped beyond."""
 
 CENTERLINE_HALF_WIDTH_M = 1.85
 """Half the width of a lane of which only the centre line is known (AlpaSim's 3.7 m)."""
@@ -96,7 +107,9 @@ def drivable_surface(vector_map: VectorMap) -> DrivableSurface | None:
     strips = shapely.buffer(
         lines, CENTERLINE_HALF_WIDTH_M, cap_style="flat", quad_segs=_ARC_SEGMENTS
     )
-    return _surface("lane union", np.concatenate([polygons, strips]), len(bare))
+    parts = np.concatenate([polygons, strips])
+    ends = _polygons((outline, ()) for outline in _map_ends(lanes, shapely.STRtree(parts)))
+    return _surface("lane union", np.concatenate([parts, ends]), len(bare), GAP_M)
 
 
 def _is_drivable(lane: Lane) -> bool:
@@ -125,8 +138,39 @@ def _polygons(rings: Iterable[tuple[Array, tuple[Array, ...]]]) -> NDArray[np.ob
     return polygons[shapely.area(polygons) > 0]
 
 
-def _surface(kind: str, parts: NDArray[np.object_], from_centerlines: int = 0) -> DrivableSurface:
+def _map_ends(lanes: list[Lane], mapped: shapely.STRtree) -> Iterable[Array]:
+    """Outlines ``(4, 2)`` of what lies beyond lane ends where nothing is mapped."""
+    for lane in lanes:
+        if lane.left is None or lane.right is None or min(len(lane.left), len(lane.right)) < 2:
+            continue
+        for left, right in (
+            (lane.left[-2:, :2], lane.right[-2:, :2]),
+            (lane.left[1::-1, :2], lane.right[1::-1, :2]),
+        ):
+            outline = _beyond(left, right)
+            # A fifth of the way, so that a seam between two lanes is no end.
+            probe = shapely.Point(0.4 * (outline[0] + outline[3]) + 0.1 * (outline[1] + outline[2]))
+            if not len(mapped.query(probe, predicate="intersects")):
+                yield outline
+
+
+def _beyond(one: Array, other: Array) -> Array:
+    """Quadrilateral from the last points of two boundaries ``(2, 2)`` straight on."""
+    step = (one[1] - one[0]) + (other[1] - other[0])
+    ahead = MAP_END_M * step / max(float(np.linalg.norm(step)), 1e-9)
+    return np.array([one[1], one[1] + ahead, other[1] + ahead, other[1]])
+
+
+def _surface(
+    kind: str, parts: NDArray[np.object_], from_centerlines: int = 0, gap_m: float = 0.0
+) -> DrivableSurface:
     grown = shapely.buffer(parts, SEAM_M, quad_segs=_ARC_SEGMENTS)
     union = shapely.buffer(shapely.union_all(grown), -SEAM_M, quad_segs=_ARC_SEGMENTS)
+    if gap_m:
+        # Mitred joins come back to where they were; rounded ones lose 4 cm at a corner.
+        closed = shapely.buffer(
+            shapely.buffer(union, gap_m / 2, join_style="mitre"), -gap_m / 2, join_style="mitre"
+        )
+        union = shapely.union(union, closed)
     shapely.prepare(union)
     return DrivableSurface(kind, union, from_centerlines)

@@ -35,9 +35,30 @@ def test_a_seam_between_lanes_is_closed(
     assert depth(halves, (along, across)) == [0.0]
 
 
-def test_a_gap_that_a_wheel_fits_in_stays_open() -> None:
-    apart = VectorMap(lanes=(lane(rectangle(-9, 0.5, 9, 4)), lane(rectangle(-9, -4, 9, -0.5))))
+def test_a_gap_between_drivable_areas_that_a_wheel_fits_in_stays_open() -> None:
+    parts = (Area("a", rectangle(-9, 0.5, 9, 4)), Area("b", rectangle(-9, -4, 9, -0.5)))
+    apart = VectorMap(drivable_areas=parts)
     assert depth(apart, (0, 0), (0, 0.2), (0, 0.6)) == pytest.approx([0.5, 0.3, 0.0], abs=1e-9)
+
+
+@pytest.mark.parametrize(("gap_m", "expected_m"), [(3.9, 0.0), (4.1, 2.05)])
+def test_a_gap_between_lanes_counts_as_carriageway_up_to_four_metres(gap_m, expected_m) -> None:
+    half = gap_m / 2
+    upper, lower = rectangle(-99, half, 99, half + 4), rectangle(-99, -half - 4, 99, -half)
+    apart = VectorMap(lanes=(lane(upper), lane(lower)))
+    assert depth(apart, (0, 0)) == pytest.approx([expected_m], abs=1e-6)
+
+
+def bounded(name: str, x0: float, x1: float) -> Lane:
+    left, right = np.array([[x0, 2, 0], [x1, 2, 0.0]]), np.array([[x0, -2, 0], [x1, -2, 0.0]])
+    return Lane(name, (left + right) / 2, left, right, np.concatenate([left, right[::-1]]))
+
+
+def test_the_surface_goes_on_for_five_metres_where_the_map_ends_and_not_aside() -> None:
+    road = VectorMap(lanes=(bounded("a", 0, 10), bounded("b", 10.05, 20)))
+    inside = depth(road, (-4.9, 0), (24.9, 1.9), (10.02, 0))
+    assert inside == pytest.approx([0, 0, 0], abs=1e-6)
+    assert depth(road, (25.5, 0), (-5.5, 0), (22, 2.5)) == pytest.approx([0.5, 0.5, 0.5], abs=1e-6)
 
 
 def test_closing_seams_moves_no_outer_edge_and_no_corner() -> None:

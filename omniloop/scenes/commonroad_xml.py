@@ -1,0 +1,153 @@
+"""CommonRoad XML files: safe parsing, values with their errors, points.
+
+The format is CommonRoad 2020a (XML_commonRoad_XSD.xsd of commonroad-io).
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+from typing import NoReturn
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+from xml.parsers import expat
+
+import numpy as np
+
+from omniloop.core.errors import SceneError
+from omniloop.core.geometry import Array
+
+VERSION = "2020a"
+
+
+class _RootReached(Exception):
+    """The root element starts: there was no document type before it."""
+
+
+def read_root(path: Path) -> Element:
+    """Return the root of a ``.xml`` or ``.xml.gz`` file.
+
+    A document type is refused: with it a file of a few lines can expand to gigabytes or
+    name other files, and CommonRoad has none.
+
+    Raises:
+        SceneError: unreadable, cut off, not XML, with a document type, or not CommonRoad
+            2020a.
+    """
+    try:
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise SceneError(
+            f"cannot be read: {error}",
+            where=str(path),
+            remedy="copy the file again from its source",
+        ) from error
+    try:
+        _refuse_document_type(data, str(path))
+        root = ElementTree.fromstring(data)
+    except (ElementTree.ParseError, expat.ExpatError, ValueError, LookupError) as error:
+        raise SceneError(
+            f"is not well-formed XML: {error}",
+            where=str(path),
+            remedy="copy the file again from its source",
+        ) from error
+    version = root.get("commonRoadVersion")
+    if root.tag != "commonRoad" or version != VERSION:
+        found = f"<{root.tag}>" if root.tag != "commonRoad" else f"CommonRoad version {version!r}"
+        raise SceneError(
+            f"holds {found}, not CommonRoad {VERSION}",
+            where=str(path),
+            remedy="convert it with commonroad-io: CommonRoadFileReader reads it, CommonRoadFileWriter writes 2020a",
+        )
+    return root
+
+
+def _refuse_document_type(data: bytes, where: str) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise SceneError(
+            "has a document type (<!DOCTYPE ...>)",
+            where=where,
+            remedy="remove it: CommonRoad files have none",
+        )
+
+    def stop(*_: object) -> NoReturn:
+        raise _RootReached
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = stop
+    try:
+        parser.Parse(data, True)
+    except _RootReached:
+        return
+
+
+def child(element: Element, path: str, where: str) -> Element:
+    """Return the first element at a path below `element`.
+
+    Raises:
+        SceneError: there is none.
+    """
+    found = element.find(path)
+    if found is None:
+        raise SceneError(
+            f"<{element.tag}> lacks <{path}>",
+            where=where,
+            remedy="mend the file: CommonRoad requires it",
+        )
+    return found
+
+
+def number(text: str | None, what: str, where: str) -> float:
+    """Return a finite number.
+
+    Raises:
+        SceneError: `text` is not one.
+    """
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise SceneError(
+            f"{what} is {text!r}, not a finite number", where=where, remedy="mend the file"
+        )
+    return value
+
+
+def exact_or_middle(element: Element, name: str, where: str) -> float:
+    """Return the value of ``<name>``: exact, or the middle of its interval.
+
+    Raises:
+        SceneError: it is missing or not a number.
+    """
+    exact = element.findtext(f"{name}/exact")
+    if exact is not None:
+        return number(exact, name, where)
+    interval = child(element, name, where)
+    start = number(interval.findtext("intervalStart"), f"{name}/intervalStart", where)
+    end = number(interval.findtext("intervalEnd"), f"{name}/intervalEnd", where)
+    return (start + end) / 2
+
+
+def point(element: Element, where: str) -> tuple[float, float, float]:
+    """Return the x, y and z (0 where absent) of a ``<point>`` or ``<center>``."""
+    z = element.findtext("z")
+    return (
+        number(element.findtext("x"), "x", where),
+        number(element.findtext("y"), "y", where),
+        0.0 if z is None else number(z, "z", where),
+    )
+
+
+def points(element: Element, where: str) -> Array:
+    """Return the ``(N, 3)`` points that are children of an element.
+
+    Raises:
+        SceneError: a coordinate is not a number.
+    """
+    return np.array([point(p, where) for p in element.findall("point")]).reshape(-1, 3)

@@ -1,0 +1,176 @@
+"""Native scene bundles: one zip of JSON and parquet per scene.
+
+The schema is ``omniloop-scene``, version 1; ``docs/scenes.md`` describes every member.
+A bundle's bytes depend only on the scene and on the versions of this package and of
+pyarrow: members are sorted, stored without a second compression, and dated 1980-01-01.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+from omniloop.core.errors import SceneError
+from omniloop.core.scene import Scene
+from omniloop.scenes.build import existing, safe_id, unknown_scene
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+_EXPECTED = "give a native scene bundle, or a folder that holds some as *.zip"
+
+
+def scene_to_bytes(scene: Scene) -> bytes:
+    """Return the scene as a bundle; the same scene always gives the same bytes.
+
+    Raises:
+        SceneError: the scene holds something that the schema refuses.
+    """
+    from omniloop.scenes.native_codec import encode_members
+
+    members = encode_members(scene)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(members):
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.create_system = 3  # else it differs between Windows and the rest
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, members[name])
+    return out.getvalue()
+
+
+def scene_from_bytes(data: bytes, where: str) -> Scene:
+    """Return the scene in a bundle, every float64 as it was written.
+
+    Members and keys that the schema does not know are ignored.
+
+    Args:
+        data: The bundle.
+        where: Its name for errors, such as its path.
+
+    Raises:
+        SceneError: the zip is damaged, a member is missing or wrong, or its version is newer.
+    """
+    from omniloop.scenes.native_codec import decode_members
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+    except _BROKEN_ZIP as error:
+        raise _damaged(error, where) from error
+    return decode_members(members, where)
+
+
+def scene_hash(scene: Scene) -> str:
+    """Return the sha256 of `scene_to_bytes` in hexadecimal."""
+    return hashlib.sha256(scene_to_bytes(scene)).hexdigest()
+
+
+def write_bundle(scene: Scene, path: str | Path) -> Path:
+    """Write the scene as one ``.zip`` file; readers never see half of it.
+
+    Raises:
+        SceneError: the scene cannot be stored, or the file cannot be written.
+    """
+    target = Path(path)
+    data = scene_to_bytes(scene)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise SceneError(
+            f"the bundle cannot be written: {error}",
+            where=str(target),
+            remedy="give the path of a file, such as scenes/my_scene.zip, in a writable folder",
+        ) from error
+    return target
+
+
+class NativeScenes:
+    """Scenes from native bundles.
+
+    Args:
+        path: One bundle, or a folder whose ``*.zip`` files (not those of its subfolders)
+            are bundles.
+
+    Raises:
+        SceneError: there is no bundle at `path`.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        root = existing(path, _EXPECTED)
+        self._files = [root] if root.is_file() else sorted(root.glob("*.zip"))
+        self._by_id: dict[str, Path] | None = None
+        if not self._files:
+            raise SceneError("the folder holds no *.zip", where=path, remedy=_EXPECTED)
+
+    def ids(self) -> list[str]:
+        """Scene ids, sorted; only ``scene.json`` of each bundle is read.
+
+        Raises:
+            SceneError: a bundle is damaged, or two have the same scene id.
+        """
+        return sorted(self._index())
+
+    def load(self, scene_id: str) -> Scene:
+        """Load one scene.
+
+        Raises:
+            SceneError: no bundle holds it, or its bundle is damaged.
+        """
+        index = self._index()
+        if scene_id not in index:
+            raise unknown_scene(scene_id, index, self._path, _EXPECTED)
+        path = index[scene_id]
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise _damaged(error, str(path)) from error
+        return scene_from_bytes(data, str(path))
+
+    def _index(self) -> dict[str, Path]:
+        if self._by_id is None:
+            by_id: dict[str, Path] = {}
+            for path in self._files:
+                scene_id = _scene_id(path)
+                if scene_id in by_id:
+                    raise SceneError(
+                        f"two bundles hold a scene with the id '{scene_id}'",
+                        where=f"{by_id[scene_id]} and {path}",
+                        remedy="remove one, or write it again under another id",
+                    )
+                by_id[scene_id] = path
+            self._by_id = by_id
+        return self._by_id
+
+
+def _scene_id(path: Path) -> str:
+    from omniloop.scenes.native_codec import read_scene_doc
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            data = archive.read("scene.json")
+    except KeyError as error:
+        raise SceneError(
+            "member 'scene.json' is missing",
+            where=str(path),
+            remedy="move it out of the folder if it is no scene bundle, else write it again",
+        ) from error
+    except _BROKEN_ZIP as error:
+        raise _damaged(error, str(path)) from error
+    return safe_id(read_scene_doc(data, str(path)).id, str(path))
+
+
+def _damaged(error: Exception, where: str) -> SceneError:
+    return SceneError(
+        f"not a readable zip: {str(error) or type(error).__name__}",
+        where=where,
+        remedy="copy the file again, or write the bundle again from its source",
+    )
