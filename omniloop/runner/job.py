@@ -72,7 +72,7 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
     scored_s = time.perf_counter() - began - simulated_s
     if record is not None and setup.config.run.video:
         await _write_video(rollout_dir, job)
-    result = _result(setup, prepared, job, spec, record, error, values, call)
+    result = _result(setup, prepared, job, spec, record, error, values, call, log)
     result.timings.update(
         rollout_s=round(simulated_s, 6),
         scoring_s=round(scored_s, 6),
@@ -110,7 +110,16 @@ def _watch(setup: Setup, prepared: PreparedScene) -> Watch | None:
     wanted = tuple(setup.config.run.stop_on)
     if not wanted:
         return None
-    return IncidentWatch(prepared.scene, prepared.schedule).stop_on(wanted)
+    metrics = setup.config.metrics
+    thresholds: dict[str, float] = {}
+    if "tolerance_m" in metrics.get("offroad", {}):
+        thresholds["offroad_tolerance_m"] = metrics["offroad"]["tolerance_m"]
+    if "vertical_tolerance_m" in metrics.get("collision", {}):
+        thresholds["vertical_tolerance_m"] = metrics["collision"]["vertical_tolerance_m"]
+    watch = IncidentWatch(
+        prepared.scene, prepared.schedule, recorded_actors=prepared.recorded_actors, **thresholds
+    )
+    return watch.stop_on(wanted)
 
 
 def plugin_names(setup: Setup) -> dict[str, str]:
@@ -139,6 +148,7 @@ def _result(
     error: OmniloopError | None,
     values: list[MetricValue],
     call: CallFunnel,
+    log: LogWriter,
 ) -> RolloutResult:
     schedule = prepared.schedule
     outcome = "completed"
@@ -172,6 +182,8 @@ def _result(
         decisions=schedule.n_decisions,
         decision_period_us=schedule.decision_period_us,
         seeds=spec.seeds,
+        frames=dict(log.frame_counts),
+        notices=[*(() if prepared.route is None else prepared.route.notes), *log.notices],
         timings={"services": services},
     )
 
