@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from omniloop.configs.compose import compose
+from omniloop.runlog.results import RolloutResult
 from omniloop.runner.run import Finished, execute
 from omniloop.scenes.embedded import synthetic_scene
 from omniloop.scenes.native import write_bundle
@@ -64,13 +65,14 @@ def _execute(folder: str, name: str, seeds: int) -> Finished:
                 f"run.dir={folder}/runs",
                 f"run.name={name}",
                 f"run.seeds={seeds}",
-            ]  # fmt: skip
+            ]
         )
     )
 
 
-def _ms_per_step(result: Any) -> float:
-    return 1e3 * (result.timings["rollout_s"] + result.timings["scoring_s"]) / result.decisions
+def _ms_per_step(result: RolloutResult) -> float:
+    spent_s = float(result.timings["rollout_s"]) + float(result.timings["scoring_s"])
+    return 1e3 * spent_s / (result.decisions or 1)
 
 
 def _spread(values: list[float]) -> dict[str, float]:
@@ -82,11 +84,11 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def _per_rollout_s(finished: Finished) -> float:
-    return round(statistics.median(r.timings["wall_s"] for r in finished.results), 5)
+    return round(statistics.median(float(r.timings["wall_s"]) for r in finished.results), 5)
 
 
 def _by_service(finished: Finished) -> dict[str, float]:
-    steps = sum(r.decisions for r in finished.results)
+    steps = sum(r.decisions or 0 for r in finished.results)
     totals: dict[str, float] = {}
     for result in finished.results:
         for name, stats in result.timings["services"].items():
@@ -106,7 +108,7 @@ def _profile(folder: str) -> list[str]:
     finished = _execute(folder, "profile", 2)
     profiler.disable()
     stats = pstats.Stats(profiler)
-    steps = sum(r.decisions for r in finished.results)
+    steps = sum(r.decisions or 0 for r in finished.results)
     rows = sorted(stats.stats.items(), key=lambda item: -item[1][2])[:25]  # type: ignore[attr-defined]
     head = f"{time.perf_counter() - began:.2f} s under the profiler, {steps} steps; own time, us a step:"
     lines = [

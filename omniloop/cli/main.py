@@ -160,9 +160,10 @@ def bench_loop(
 def bench_render(
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="scenes=..., scenes.path=..., renderer.*=..."),
+        typer.Argument(metavar="KEY=VALUE", help="scenes=..., scenes.path=..., scenes.ids=..."),
     ] = None,
-    frames: Annotated[int, typer.Option(help="Frames per repeat.")] = 30,
+    frames: Annotated[int, typer.Option(help="Frames to draw, spread over each scene.")] = 64,
+    repeat: Annotated[int, typer.Option(help="How often each is timed; the fastest counts.")] = 7,
 ) -> None:
     """Time the rasteriser against bare OpenCV drawing the same primitives plus JPEG.
 
@@ -172,9 +173,16 @@ def bench_render(
     """
     import json
 
-    from omniloop.bench.render import run_with_settings
+    from omniloop.bench.render import run as run_bench
+    from omniloop.configs.compose import compose
+    from omniloop.runner.assemble import chosen_ids, open_source
 
-    typer.echo(json.dumps(run_with_settings(settings or [], frames), indent=2))
+    config = compose(settings or []).scenes
+    source = open_source(config)
+    measured = {
+        name: run_bench(source.load(name), frames, repeat) for name in chosen_ids(config, source)
+    }
+    typer.echo(json.dumps(measured, indent=2))
 
 
 def main() -> None:

@@ -286,12 +286,16 @@ def default_camera() -> Camera:
     )
 
 
+_FORWARD_RAD = np.deg2rad(5.0)
+"""Cameras within this angle of straight ahead count as forward."""
+
+
 def select_cameras(
     cameras: tuple[Camera, ...], wanted: tuple[str, ...] | None, scene_id: str
 ) -> tuple[Camera, ...]:
     """Choose cameras of a scene by id, in the order wanted.
 
-    Without a wish it is the one that looks most nearly forward, or `default_camera`
+    Without a wish it is the first that looks forward, else the one most nearly so, or `default_camera`
     where the scene has none.
 
     Raises:
@@ -303,7 +307,9 @@ def select_cameras(
         forward = [
             geometry.rotate(c.rig_to_camera[3:], np.array([0.0, 0.0, 1.0]))[0] for c in cameras
         ]
-        return (cameras[int(np.argmax(forward))],)
+        ahead = np.array(forward) > np.cos(_FORWARD_RAD)
+        # A rig lists its main camera first; a stereo pair points as straight ahead.
+        return (cameras[int(np.argmax(ahead) if ahead.any() else np.argmax(forward))],)
     have = {c.id: c for c in cameras} or {default_camera().id: default_camera()}
     for name in wanted:
         if name not in have:

@@ -24,6 +24,9 @@ _GAP_M = 0.25
 _CHANGE_M = 8.0
 """A sideways step above 0.25 m is spread over up to 8 m before and after it."""
 
+_FADE_M = 10.0
+"""Going on along a lane, the distance over which an offset from its centre line fades out."""
+
 _LOOK_M = 15.0
 """A successor's heading is that of its first 15 m: turns begin as straight as through lanes."""
 
@@ -116,14 +119,16 @@ def match_lanes(vector_map: VectorMap, path: Array) -> MatchedPath:
     off = lane_of == len(candidates)
     feet = np.stack([c.feet for c in candidates], axis=1)
     rows = np.arange(len(positions))
-    points = positions.copy()
-    points[~off, :2] = feet[rows[~off], lane_of[~off]]
-    keep = np.ones(len(points), dtype=bool)
-    aside = np.linalg.norm(np.diff(points[:, :2] - positions[:, :2], axis=0), axis=1)
-    for i in np.flatnonzero(aside > _GAP_M):
-        keep &= np.abs(along - (along[i] + along[i + 1]) / 2) > min(_CHANGE_M, 1.0 + 2.0 * aside[i])
+    aside = np.zeros((len(positions), 2))
+    aside[~off] = feet[rows[~off], lane_of[~off]] - positions[~off, :2]
+    keep = np.ones(len(aside), dtype=bool)
+    gap = np.linalg.norm(np.diff(aside, axis=0), axis=1)
+    for i in np.flatnonzero(gap > _GAP_M):
+        keep &= np.abs(along - (along[i] + along[i + 1]) / 2) > min(_CHANGE_M, 1.0 + 2.0 * gap[i])
     keep[[0, -1]] = True
-    return MatchedPath(points[keep], float(off.mean() * length))
+    for axis in range(2):
+        positions[:, axis] += np.interp(along, along[keep], aside[keep, axis])
+    return MatchedPath(positions, float(off.mean() * length))
 
 
 def _transitions(candidates: list[_Candidate]) -> Array:
@@ -171,8 +176,9 @@ def extend_along_lanes(
 
     Returns:
         ``(K, 3)`` points after `position`, up to `ahead_m` of lane; fewer where the lanes
-        end and none where no lane lies within 4 m. Heights are the lanes', moved to
-        start at the position's own.
+        end and none where no lane lies within 4 m. They start beside the centre line,
+        where the position is, and fade into it. Heights are the lanes', moved likewise
+        but for good.
     """
     nearest = _nearest_lane(vector_map, position, heading_rad)
     if nearest is None:
@@ -180,7 +186,7 @@ def extend_along_lanes(
     lane, s, offset = nearest
     drivable = {one.id: one for one in _drivable(vector_map)}
     parts, taken, seen = [_part_of(lane.centerline, s)], 0.0, {lane.id}
-    z0 = parts[0][0, 2]
+    fade_m = max(_FADE_M, 10.0 * offset)
     while True:
         taken = float(geometry.arc_length_m(np.vstack(parts)[:, :2])[-1])
         following = [drivable[i] for i in lane.successors if i in drivable and i not in seen]
@@ -194,15 +200,17 @@ def extend_along_lanes(
         parts.append(lane.centerline)
     line = np.vstack(parts)
     s_line = geometry.arc_length_m(line[:, :2])
-    # Join gently: the further the position lies from the centre line, the later.
-    first = max(3.0, 4.0 * offset)
-    if s_line[-1] <= first:
+    end = min(ahead_m, float(s_line[-1]))
+    if end <= _STEP_M:
         return np.zeros((0, 3))
-    wanted = np.append(
-        s_line[(s_line > first) & (s_line < min(ahead_m, s_line[-1]))], min(ahead_m, s_line[-1])
+    wanted = np.union1d(
+        np.arange(_STEP_M, min(end, fade_m), _STEP_M), s_line[(s_line > _STEP_M) & (s_line < end)]
     )
-    out = geometry.resample_polyline(line, np.append(first, wanted[wanted > first]))
-    out[:, 2] += position[2] - z0
+    wanted = np.append(wanted, end)
+    out = geometry.resample_polyline(line, wanted)
+    t = np.minimum(wanted / fade_m, 1.0)
+    out[:, :2] += ((1 + 2 * t) * (1 - t) ** 2)[:, None] * (position[:2] - line[0, :2])
+    out[:, 2] += position[2] - line[0, 2]
     return out
 
 

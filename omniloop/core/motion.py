@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,10 @@ def _outside(times_us: Times, query_us: Times) -> str:
     return f"{bad} us is outside [{times_us[0]}, {times_us[-1]}] us"
 
 
+UNIT_TOLERANCE = 2e-3
+"""How far the squared norm of a quaternion may be from 1: float32 on the wire needs some."""
+
+
 def _whole_us(values: object) -> Times:
     """Times as int64; float64 seconds-times-1e6 of an author are rounded, not cut off."""
     out = np.asarray(values)
@@ -99,6 +104,14 @@ class Trajectory:
         object.__setattr__(self, "times_us", _frozen(times))
         object.__setattr__(self, "poses", _frozen(poses))
 
+    @classmethod
+    def unchecked(cls, times_us: Times, poses: Array) -> Trajectory:
+        """Hold arrays that follow from checked ones: no check, no copy, on the hot path."""
+        out = object.__new__(cls)
+        object.__setattr__(out, "times_us", times_us)
+        object.__setattr__(out, "poses", poses)
+        return out
+
     def __len__(self) -> int:
         return len(self.times_us)
 
@@ -144,20 +157,21 @@ class Trajectory:
         hi = max(lo, self.times_us.searchsorted(end_us, side="left"))
         times = np.concatenate([ends[:1], self.times_us[lo:hi], ends[1:]])
         poses = self.sample(ends)
-        return Trajectory(times, np.concatenate([poses[:1], self.poses[lo:hi], poses[1:]]))
+        inner = np.concatenate([poses[:1], self.poses[lo:hi], poses[1:]])
+        return Trajectory.unchecked(times, inner)
 
     def between(self, after_us: int, until_us: int) -> Trajectory:
         """Return the samples in ``(after_us, until_us]``, nothing interpolated."""
         lo, hi = np.searchsorted(self.times_us, [after_us, until_us], side="right")
-        return Trajectory(self.times_us[lo:hi], self.poses[lo:hi])
+        return Trajectory.unchecked(self.times_us[lo:hi], self.poses[lo:hi])
 
     def transform(self, a_to_b: Array) -> Trajectory:
         """Left-multiply: poses in frame `b` become poses in frame `a`."""
-        return Trajectory(self.times_us, geometry.compose(a_to_b, self.poses))
+        return Trajectory.unchecked(self.times_us, geometry.compose(a_to_b, self.poses))
 
     def shift_body(self, body_to_point: Array) -> Trajectory:
         """Right-multiply: follow another point fixed to the body."""
-        return Trajectory(self.times_us, geometry.compose(self.poses, body_to_point))
+        return Trajectory.unchecked(self.times_us, geometry.compose(self.poses, body_to_point))
 
 
 def _check(times: Times, poses: Array) -> None:
@@ -166,13 +180,12 @@ def _check(times: Times, poses: Array) -> None:
     if not step.all():
         at = int(np.argmin(step)) + 1
         raise ValueError(f"time {times[at]} us at index {at} is not after {times[at - 1]} us")
-    finite = np.isfinite(poses)
-    if not finite.all():
-        at = int(np.argmin(finite.all(axis=1)))
+    if not math.isfinite(poses.sum()) and not np.isfinite(poses).all():
+        at = int(np.argmin(np.isfinite(poses).all(axis=1)))
         raise ValueError(f"pose {poses[at].tolist()} at {times[at]} us is not finite")
     quat = poses[:, 3:]
     off = np.abs(np.einsum("ij,ij->i", quat, quat) - 1.0)
-    if off.max() > 2e-3:
+    if off.max() > UNIT_TOLERANCE:
         at = int(np.argmax(off))
         raise ValueError(f"quaternion {quat[at].tolist()} at {times[at]} us is not a unit")
 
@@ -197,8 +210,8 @@ class EgoMotion:
 
     @property
     def trajectory(self) -> Trajectory:
-        """The poses alone."""
-        return Trajectory(self.times_us, self.local_to_rig)
+        """The poses alone; states are checked as they are committed."""
+        return Trajectory.unchecked(self.times_us, self.local_to_rig)
 
     def __len__(self) -> int:
         return len(self.times_us)

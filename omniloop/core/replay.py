@@ -11,14 +11,16 @@ from omniloop.core.scene import Scene
 from omniloop.core.time import MAX_STATE_STEP_US
 
 _HALF_WINDOW_US = 50_000
-"""Motion is differenced over +-50 ms: poses at 170 Hz carry millimetres of noise."""
+"""Motion is differenced over at least +-50 ms: poses at 170 Hz carry millimetres of noise."""
 
 
 def motion_at(local_to_rig: Trajectory, times_us: Times) -> EgoMotion:
     """Sample a trajectory with its motion in the body frame.
 
-    Velocities are central differences over +-50 ms and accelerations second differences
-    over the same window; at the ends of the trajectory the window shrinks to fit.
+    Velocities are central differences over +-50 ms, or over +- the mean interval of the
+    recording where that is longer, and accelerations (as an observer at rest sees them)
+    second differences over the same window; at the ends of the trajectory the window
+    shrinks to fit, and accelerations are zero.
 
     Args:
         local_to_rig: at least one pose.
@@ -26,8 +28,11 @@ def motion_at(local_to_rig: Trajectory, times_us: Times) -> EgoMotion:
     """
     times = np.asarray(times_us, dtype=np.int64)
     poses = local_to_rig.sample(times)
-    lo = np.maximum(times - _HALF_WINDOW_US, local_to_rig.start_us)
-    hi = np.minimum(times + _HALF_WINDOW_US, local_to_rig.end_us)
+    # Inside one recorded interval motion is a straight line, without any acceleration.
+    start_us, end_us = local_to_rig.start_us, local_to_rig.end_us
+    half_us = max(_HALF_WINDOW_US, -(-(end_us - start_us) // max(len(local_to_rig) - 1, 1)))
+    lo = np.maximum(times - half_us, start_us)
+    hi = np.minimum(times + half_us, end_us)
     dynamics = np.zeros((len(times), 12))
     moving = hi > lo
     if not moving.any():

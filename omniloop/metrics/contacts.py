@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from omniloop.core import geometry
 from omniloop.core.geometry import Array
 from omniloop.core.motion import ActorMotion, EgoMotion, Mask, Times, bracket
+from omniloop.core.once import once_per_object
 from omniloop.core.record import RolloutRecord
 from omniloop.core.scene import Vehicle
 from omniloop.core.time import SCORE_STEP_US
 from omniloop.metrics.boxes import TOUCH_M, edge_lines, footprints, penetration_m, vertical_gap_m
-from omniloop.metrics.once import once_per_object
 from omniloop.metrics.samples import (
     EgoSamples,
     ScoreSamples,

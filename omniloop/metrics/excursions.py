@@ -12,13 +12,13 @@ import numpy as np
 
 from omniloop.core import geometry
 from omniloop.core.geometry import Array
+from omniloop.core.once import once_per_object
 from omniloop.core.record import RolloutRecord
 from omniloop.core.scene import Scene
 from omniloop.core.time import SCORE_STEP_US
-from omniloop.metrics.once import once_per_object
 from omniloop.metrics.samples import episodes, ignored_since_handover, score_samples
-from omniloop.metrics.surface import DrivableSurface, drivable_surface
 from omniloop.metrics.values import NOTHING_DRIVEN
+from omniloop.scenes.surface import DrivableSurface, drivable_surface
 
 TOLERANCE_M = 0.3
 """A corner may lie this far outside (nuPlan, `drivable_area_compliance`)."""

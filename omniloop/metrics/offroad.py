@@ -8,15 +8,15 @@ from typing import ClassVar
 from omniloop.core.contracts import MetricValue
 from omniloop.core.record import RolloutRecord
 from omniloop.metrics.excursions import TOLERANCE_M, excursions, recording_depth_m
-from omniloop.metrics.surface import drivable_surface
 from omniloop.metrics.values import threshold, undefined
+from omniloop.scenes.surface import drivable_surface
 
 
 class OffroadMetric:
     """Whether a corner of ego's footprint was too far outside the drivable surface.
 
     The depth of a sample is the distance of the outermost corner from the surface
-    (`omniloop.metrics.surface`), 0 inside. `offroad` is 1 if the depth exceeds
+    (`omniloop.scenes.surface`), 0 inside. `offroad` is 1 if the depth exceeds
     `tolerance_m` at any sample of the score grid, else 0; `offroad_depth_m` is the
     greatest depth. Samples from handover on at which ego has not been on the surface yet
     do not count.

@@ -14,7 +14,7 @@ from omniloop.core.time import SCORE_STEP_US
 from omniloop.metrics.contacts import PER_STEP, VERTICAL_TOLERANCE_M, find_overlaps
 from omniloop.metrics.excursions import NO_SURFACE, TOLERANCE_M, depth_m
 from omniloop.metrics.samples import ignored_since_handover
-from omniloop.metrics.surface import drivable_surface
+from omniloop.scenes.surface import drivable_surface
 
 
 class IncidentWatch:

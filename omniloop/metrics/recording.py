@@ -9,9 +9,9 @@ import numpy as np
 from omniloop.core import geometry
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Times
+from omniloop.core.once import once_per_object
 from omniloop.core.record import RolloutRecord
 from omniloop.core.scene import Scene
-from omniloop.metrics.once import once_per_object
 from omniloop.metrics.samples import score_samples
 from omniloop.metrics.values import NOTHING_DRIVEN
 

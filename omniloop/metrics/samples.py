@@ -14,10 +14,10 @@ import numpy as np
 from omniloop.core import geometry
 from omniloop.core.geometry import Array
 from omniloop.core.motion import ActorMotion, EgoMotion, Mask, Times, bracket
+from omniloop.core.once import once_per_object
 from omniloop.core.record import RolloutRecord
 from omniloop.core.scene import Vehicle
 from omniloop.core.time import US_PER_S
-from omniloop.metrics.once import once_per_object
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from omniloop.core.motion import Times
 from omniloop.core.schedule import FrameTimes, Schedule
-
-import numpy as np
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,10 +55,12 @@ def ego_history(ego: EgoMotion, spec: PolicySpec, time_us: int) -> EgoMotion:
     Resampled states before the first one held repeat it.
     """
     if spec.ego_history_hz is None:
-        lo = np.searchsorted(ego.times_us, time_us - seconds_to_us(spec.ego_history_s), side="left")
-        hi = np.searchsorted(ego.times_us, time_us, side="right")
-        lo = min(lo, hi - 1)
-        return EgoMotion(ego.times_us[lo:hi], ego.local_to_rig[lo:hi], ego.dynamics[lo:hi])
+        first = np.searchsorted(
+            ego.times_us, time_us - seconds_to_us(spec.ego_history_s), side="left"
+        )
+        stop = np.searchsorted(ego.times_us, time_us, side="right")
+        part = slice(min(first, stop - 1), stop)
+        return EgoMotion(ego.times_us[part], ego.local_to_rig[part], ego.dynamics[part])
     step_us = US_PER_S / spec.ego_history_hz
     count = int(np.floor(seconds_to_us(spec.ego_history_s) / step_us + 1e-9)) + 1
     times = time_us - np.rint(step_us * np.arange(count - 1, -1, -1)).astype(np.int64)

@@ -371,8 +371,8 @@ class _Loop:
         result = await self._call(
             "ground", "correct", self._sessions.ground.correct(request), event.time_us
         )
-        self._record.ground(event.time_us, "ego", result)
         if result.local_to_aabb is not boxes:
+            self._record.ground(event.time_us, "ego", result)
             rig = geometry.compose(result.local_to_aabb, geometry.inverse(to_aabb))
             step.ego = EgoMotion(step.ego.times_us, rig, step.ego.dynamics)
 
@@ -419,8 +419,8 @@ class _Loop:
         result = await self._call(
             "ground", "correct", self._sessions.ground.correct(request), event.time_us
         )
-        self._record.ground(event.time_us, "actors", result)
         if result.local_to_aabb is not request.local_to_aabb:
+            self._record.ground(event.time_us, "actors", result)
             poses = motion.local_to_aabb.copy()
             poses[valid] = result.local_to_aabb
             step.actors = ActorMotion(motion.times_us, poses, valid)

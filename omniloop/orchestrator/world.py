@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from omniloop.core.geometry import Array
-from omniloop.core.motion import ActorMotion, EgoMotion, Mask, Times
+from omniloop.core.motion import UNIT_TOLERANCE, ActorMotion, EgoMotion, Mask, Times
 from omniloop.core.time import MAX_STATE_STEP_US
 
 
@@ -16,7 +18,7 @@ class _Columns:
         self._axis = axis
         self._shape = shape
         self._dtype = dtype
-        self._data = np.zeros(self._sized(64), dtype=dtype)
+        self._data: np.ndarray = np.zeros(self._sized(64), dtype=dtype)
         self._length = 0
 
     def _sized(self, length: int) -> tuple[int, ...]:
@@ -29,7 +31,9 @@ class _Columns:
         need = self._length + count
         if need > self._data.shape[self._axis]:
             # Views handed out keep the old block, so what they show stays as it was.
-            bigger = np.zeros(self._sized(max(need, 2 * self._length)), dtype=self._dtype)
+            bigger: np.ndarray = np.zeros(
+                self._sized(max(need, 2 * self._length)), dtype=self._dtype
+            )
             bigger[self._index(0, self._length)] = self._data[self._index(0, self._length)]
             self._data = bigger
         self._data[self._index(self._length, need)] = values
@@ -59,6 +63,20 @@ def _check_extends(times_us: Times, frontier_us: int | None, until_us: int, what
         raise ValueError(
             f"{what} states are {int(steps.max())} us apart; at most {MAX_STATE_STEP_US} us is allowed"
         )
+
+
+def _check_finite(values: Array, what: str, until_us: int) -> None:
+    # A sum is finite if all its terms are, and costs less to look at.
+    if not math.isfinite(values.sum()) and not np.isfinite(values).all():
+        raise ValueError(f"{what} up to {until_us} us is not finite")
+
+
+def _check_poses(poses: Array, what: str, until_us: int) -> None:
+    _check_finite(poses, what, until_us)
+    quat = poses[..., 3:]
+    norms2 = np.einsum("...i,...i->...", quat, quat)
+    if norms2.size and max(norms2.max() - 1.0, 1.0 - norms2.min()) > UNIT_TOLERANCE:
+        raise ValueError(f"{what} up to {until_us} us has a quaternion that is not a unit")
 
 
 class World:
@@ -94,21 +112,19 @@ class World:
 
         Raises:
             ValueError: motion does not reach `until_us` exactly, goes back, leaves more
-                than 100 ms between states, or is not finite.
+                than 100 ms between states, is not finite, or has no unit quaternions.
         """
         frontier = self._frontier_us
         _check_extends(ego_true.times_us, frontier, until_us, "ego motion")
         _check_extends(actors.times_us, frontier, until_us, "actor motion")
         if not np.array_equal(ego_true.times_us, ego_estimated.times_us):
             raise ValueError("true and estimated ego motion have different times")
-        for what, values in (
-            ("ego motion", ego_true.local_to_rig),
-            ("ego motion", ego_true.dynamics),
-            ("estimated ego motion", ego_estimated.local_to_rig),
-            ("actor motion", actors.local_to_aabb),
-        ):
-            if not np.isfinite(values).all():
-                raise ValueError(f"{what} up to {until_us} us is not finite")
+        _check_poses(ego_true.local_to_rig, "ego motion", until_us)
+        _check_finite(ego_true.dynamics, "ego motion", until_us)
+        _check_poses(actors.local_to_aabb, "actor motion", until_us)
+        if ego_estimated is not ego_true:
+            _check_poses(ego_estimated.local_to_rig, "estimated ego motion", until_us)
+            _check_finite(ego_estimated.dynamics, "estimated ego motion", until_us)
         self._ego_times.append(ego_true.times_us)
         self._true.append(np.hstack([ego_true.local_to_rig, ego_true.dynamics]))
         self._estimated.append(np.hstack([ego_estimated.local_to_rig, ego_estimated.dynamics]))

@@ -99,7 +99,7 @@ def _header(setup: Setup, prepared: PreparedScene, job: Job, spec: RolloutSpec) 
         seed=job.seed,
         schedule=prepared.schedule,
         seeds=spec.seeds,
-        plugins=plugin_names(setup),
+        plugins={k: v for k, v in plugin_names(setup).items() if k != "scenes"},
         privileged=tuple(sorted(setup.policy_spec.privileged)),
         scene_sha256=prepared.sha256,
         config=simulated_config(setup),

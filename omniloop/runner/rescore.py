@@ -43,9 +43,9 @@ def rescore(run_dir: Path) -> Rescored:
             record = read_record(log)
             fresh = {value.name: value for value in score(record, metrics)}
             out.changes += _changes(result, fresh)
-            result = replace(result, metrics=fresh)
-            folder.finish_rollout(result, record)
-            out.results.append(result)
+            rescored = replace(result, metrics=fresh)
+            folder.finish_rollout(rescored, record)
+            out.results.append(rescored)
         folder.write_tables()
     return out
 

@@ -11,14 +11,13 @@ from omniloop.core import geometry
 from omniloop.core.geometry import Array
 from omniloop.core.scene import Scene, VectorMap
 from omniloop.scenes.findings import Finding, some
+from omniloop.scenes.surface import drivable_surface
 from omniloop.scenes.validate_motion import sample_times_us
 
 TOLERANCE_M = 0.3
 """Ego's corners may be this far off the surface: nuPlan's drivable area compliance."""
 
 NEAR_M = 30.0
-_SEAM_M = 0.05
-_NO_CARRIAGEWAY = ("sidewalk", "crosswalk")
 
 
 def check_map_geometry(vector_map: VectorMap) -> Iterator[Finding]:
@@ -116,13 +115,16 @@ def check_surface(scene: Scene) -> Iterator[Finding]:
         return
     ego = geometry.compose(path, scene.vehicle.rig_to_aabb)
     corners = geometry.box_corners_xy(ego, scene.vehicle.size_m)
-    depth = _depth_m(vector_map, corners)
-    if depth is None:
+    if not all(np.isfinite(points).all() for _, points, _ in _parts(vector_map)):
+        return  # an error of its own
+    surface = drivable_surface(vector_map)
+    if surface is None:
         yield Finding(
             "warning", "map", "has neither drivable areas nor lanes with an outline",
             "none, if off-road need not be scored: it will be marked as not valid",
         )  # fmt: skip
         return
+    depth = surface.depth_m(corners).max(axis=1)
     off = depth > TOLERANCE_M
     if off.any():
         first = int(np.argmax(off))
@@ -161,37 +163,3 @@ def _any_near(points_xy: Array, path_xy: Array) -> bool:
         return False
     distance, _ = cKDTree(finite).query(path_xy, distance_upper_bound=NEAR_M)
     return bool(np.isfinite(distance).any())
-
-
-def _depth_m(vector_map: VectorMap, corners: Array) -> Array | None:
-    """How far the outermost of ``(N, 4, 2)`` corners is off the surface ``(N,)``.
-
-    The surface is the union of drivable areas, else of lanes, with seams of up to 10 cm
-    closed; None where the map has neither.
-    """
-    import shapely
-
-    rings = [(a.outline, a.holes) for a in vector_map.drivable_areas]
-    if not rings:
-        for lane in vector_map.lanes:
-            outline = lane.polygon
-            if outline is None and lane.left is not None and lane.right is not None:
-                outline = np.concatenate([lane.left, lane.right[::-1]])
-            if outline is not None and lane.kind not in _NO_CARRIAGEWAY:
-                rings.append((outline, ()))
-    polygons = [
-        shapely.Polygon(outline[:, :2], [h[:, :2] for h in holes])
-        for outline, holes in rings
-        if len(outline) > 2 and np.isfinite(outline).all()
-    ]
-    if not polygons:
-        return None
-    parts = np.array(polygons, dtype=object)
-    low, high = corners.min(axis=(0, 1)) - NEAR_M, corners.max(axis=(0, 1)) + NEAR_M
-    near = parts[shapely.intersects(parts, shapely.box(*low, *high))]
-    if not len(near):
-        return np.full(len(corners), np.inf)
-    grown = shapely.buffer(shapely.make_valid(near), _SEAM_M, join_style="mitre")
-    surface = shapely.buffer(shapely.union_all(grown), -_SEAM_M, join_style="mitre")
-    shapely.prepare(surface)
-    return np.asarray(shapely.distance(shapely.points(corners), surface).max(axis=1))

@@ -13,7 +13,7 @@ from omniloop.core import geometry
 from omniloop.core.geometry import Array
 from omniloop.core.scene import Area, Lane, VectorMap, Vehicle
 from omniloop.metrics.excursions import TOLERANCE_M, depth_m
-from omniloop.metrics.surface import DrivableSurface, drivable_surface
+from omniloop.scenes.surface import DrivableSurface, drivable_surface
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 NUSCENES = sorted((DATA / "nuscenes_mini").glob("*.json.gz"))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omniloop.core.scene import Area, Lane, VectorMap
-from omniloop.metrics.surface import drivable_surface
+from omniloop.scenes.surface import drivable_surface
 from tests.metrics.records import lane, rectangle
 
 

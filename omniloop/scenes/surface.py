@@ -23,8 +23,8 @@ import shapely
 from numpy.typing import NDArray
 
 from omniloop.core.geometry import Array
+from omniloop.core.once import once_per_object
 from omniloop.core.scene import Lane, VectorMap
-from omniloop.metrics.once import once_per_object
 
 SEAM_M = 0.05
 """Every part of the surface is grown by this, and the union shrunk by it."""
@@ -165,7 +165,9 @@ def _surface(
     kind: str, parts: NDArray[np.object_], from_centerlines: int = 0, gap_m: float = 0.0
 ) -> DrivableSurface:
     grown = shapely.buffer(parts, SEAM_M, quad_segs=_ARC_SEGMENTS)
-    union = shapely.buffer(shapely.union_all(grown), -SEAM_M, quad_segs=_ARC_SEGMENTS)
+    union: shapely.Geometry = shapely.buffer(
+        shapely.union_all(grown), -SEAM_M, quad_segs=_ARC_SEGMENTS
+    )
     if gap_m:
         # Mitred joins come back to where they were; rounded ones lose 4 cm at a corner.
         closed = shapely.buffer(

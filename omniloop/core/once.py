@@ -1,4 +1,4 @@
-"""Values that several metrics share, computed once for each record, scene or map."""
+"""Derived values that many share, computed once for each record, scene or map."""
 
 from __future__ import annotations
 
