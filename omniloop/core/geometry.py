@@ -91,6 +91,16 @@ def compose(a_to_b: Array, b_to_c: Array) -> Array:
     return out
 
 
+def shift_body(local_to_body: Array, offset_body_m: Array) -> Array:
+    """Poses ``(..., 7)`` of the point at `offset_body_m` ``(3,)`` of a body, axes unchanged.
+
+    The same as `compose` with a pose that does not rotate, at a third of its cost.
+    """
+    out = np.array(local_to_body, dtype=np.float64)
+    out[..., :3] += rotate(local_to_body[..., 3:], offset_body_m)
+    return out
+
+
 def conjugate(quat: Array) -> Array:
     """Inverse rotations: conjugates of unit quaternions ``(..., 4)``."""
     return np.asarray(quat * _CONJUGATE)

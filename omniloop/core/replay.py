@@ -5,58 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from omniloop.core import geometry
-from omniloop.core.geometry import Array
+from omniloop.core.kinematics import motion_at
 from omniloop.core.motion import ActorMotion, EgoMotion, Times, Trajectory, grid_times_us
 from omniloop.core.scene import Scene
 from omniloop.core.time import MAX_STATE_STEP_US
 
 _HALF_WINDOW_US = 50_000
-"""Motion is differenced over at least +-50 ms: poses at 170 Hz carry millimetres of noise."""
+"""Recorded motion is differenced over at least +-50 ms: poses at 170 Hz carry millimetres
+of noise."""
 
 
-def motion_at(local_to_rig: Trajectory, times_us: Times) -> EgoMotion:
-    """Sample a trajectory with its motion in the body frame.
+def recorded_motion_at(local_to_rig: Trajectory, times_us: Times) -> EgoMotion:
+    """`motion_at` of a recording: over +-50 ms, or +- its mean interval where that is longer.
 
-    Velocities are central differences over +-50 ms, or over +- the mean interval of the
-    recording where that is longer, and accelerations (as an observer at rest sees them)
-    second differences over the same window; at the ends of the trajectory the window
-    shrinks to fit, and accelerations are zero.
-
-    Args:
-        local_to_rig: at least one pose.
-        times_us: ``(K,)`` inside the trajectory.
+    Inside one recorded interval motion is a straight line, without any acceleration.
     """
-    times = np.asarray(times_us, dtype=np.int64)
-    poses = local_to_rig.sample(times)
-    # Inside one recorded interval motion is a straight line, without any acceleration.
-    start_us, end_us = local_to_rig.start_us, local_to_rig.end_us
-    half_us = max(_HALF_WINDOW_US, -(-(end_us - start_us) // max(len(local_to_rig) - 1, 1)))
-    lo = np.maximum(times - half_us, start_us)
-    hi = np.minimum(times + half_us, end_us)
-    dynamics = np.zeros((len(times), 12))
-    moving = hi > lo
-    if not moving.any():
-        return EgoMotion(times, poses, dynamics)
-    ends = local_to_rig.sample(np.concatenate([lo, hi]))
-    before, after = ends[: len(times)], ends[len(times) :]
-    span_s = np.where(moving, (hi - lo) / 1e6, 1.0)[:, None]
-    dynamics[:, 0:6] = _body_rates(before, after, poses, span_s)
-    # The halves' mean velocities lie (hi - lo) / 2 apart. A half window may be empty at an end.
-    both = (times > lo) & (hi > times)
-    first_s = np.where(both, (times - lo) / 1e6, 1.0)[:, None]
-    second_s = np.where(both, (hi - times) / 1e6, 1.0)[:, None]
-    change = _body_rates(poses, after, poses, second_s) - _body_rates(before, poses, poses, first_s)
-    dynamics[:, 6:12] = np.where(both[:, None], change / (span_s / 2), 0.0)
-    dynamics[~moving] = 0.0
-    return EgoMotion(times, poses, dynamics)
-
-
-def _body_rates(start: Array, end: Array, body: Array, dt_s: Array) -> Array:
-    """Mean linear and angular velocity ``(K, 6)`` from `start` to `end` in frame `body`."""
-    to_body = geometry.conjugate(body[:, 3:])
-    turn = geometry.quat_multiply(geometry.conjugate(start[:, 3:]), end[:, 3:])
-    linear = geometry.rotate(to_body, end[:, :3] - start[:, :3]) / dt_s
-    return np.concatenate([linear, geometry.rotation_vectors(turn) / dt_s], axis=1)
+    intervals = max(len(local_to_rig) - 1, 1)
+    mean_us = -(-(local_to_rig.end_us - local_to_rig.start_us) // intervals)
+    return motion_at(local_to_rig, times_us, max(_HALF_WINDOW_US, mean_us))
 
 
 class RecordedActors:
@@ -116,7 +82,7 @@ class RecordedEgo:
     def span(self, start_us: int, until_us: int) -> EgoMotion:
         """States over ``[start_us, until_us]`` at the recorded times and at both ends."""
         clipped = self.local_to_rig.clip(start_us, until_us)
-        return motion_at(self.local_to_rig, clipped.times_us)
+        return recorded_motion_at(self.local_to_rig, clipped.times_us)
 
     def between(self, after_us: int, until_us: int) -> EgoMotion:
         """States in ``(after_us, until_us]``, the last exactly at `until_us`."""

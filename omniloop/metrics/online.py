@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from omniloop.core.motion import ActorMotion, EgoMotion, Mask, Times
-from omniloop.core.replay import RecordedActors, motion_at
+from omniloop.core.replay import RecordedActors, recorded_motion_at
 from omniloop.core.scene import Scene
 from omniloop.core.schedule import Schedule
 from omniloop.core.time import SCORE_STEP_US
@@ -114,7 +114,7 @@ class IncidentWatch:
         """Put the recorded states at handover before states that begin after it."""
         handover = np.array([self._done_us], dtype=np.int64)
         if ego.times_us[0] > self._done_us:
-            ego = _join_ego(motion_at(self._scene.ego, handover), ego)
+            ego = _join_ego(recorded_motion_at(self._scene.ego, handover), ego)
         if actors.times_us[0] > self._done_us:
             recorded = self._recorded_actors or RecordedActors(self._scene)
             actors = _join_actors(recorded.at(handover), actors)

@@ -93,7 +93,7 @@ def sample_ego(ego: EgoMotion, vehicle: Vehicle, times_us: Times) -> EgoSamples:
     poses = geometry.interpolate_poses(ego.local_to_rig[lo], ego.local_to_rig[hi], alpha)
     before = ego.dynamics[lo, :3]
     velocity = before + alpha[:, None] * (ego.dynamics[hi, :3] - before)
-    boxes = geometry.compose(poses, vehicle.rig_to_aabb)
+    boxes = geometry.shift_body(poses, vehicle.rig_to_aabb[:3])
     return EgoSamples(
         times_us=times_us,
         local_to_rig=poses,

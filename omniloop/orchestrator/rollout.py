@@ -21,23 +21,21 @@ from omniloop.core.contracts import (
     VehicleRequest,
 )
 from omniloop.core.errors import PolicyError, ServiceError
+from omniloop.core.geometry import Array
 from omniloop.core.motion import ActorMotion, EgoMotion, Trajectory
 from omniloop.core.record import Decision, RolloutRecord
 from omniloop.core.replay import RecordedActors, RecordedEgo
 from omniloop.core.route import RouteLine, route_at
 from omniloop.core.scene import Scene
 from omniloop.core.schedule import Schedule
-from omniloop.core.time import US_PER_S
 from omniloop.orchestrator.calls import CallFunnel
 from omniloop.orchestrator.events import Event, EventQueue, Phase
 from omniloop.orchestrator.fetch import Fetch, fetch_strategy
 from omniloop.orchestrator.observe import FrameBuffer, ego_history
+from omniloop.orchestrator.plans import Plans
 from omniloop.orchestrator.recorder import Recorder
 from omniloop.orchestrator.services import Services, Sessions, open_sessions
 from omniloop.orchestrator.world import World
-
-RECORDED_PLAN_US = 5 * US_PER_S
-"""How far the recording is offered as a plan to the controller during warm-up."""
 
 Watch = Callable[[EgoMotion, ActorMotion], str]
 """Looks at newly committed states; a non-empty answer ends the rollout."""
@@ -81,6 +79,7 @@ class _Interval:
     target_us: int
     warmup: bool
     ego: EgoMotion | None = None
+    ego_local_to_aabb: Array | None = None
     actors: ActorMotion | None = None
 
 
@@ -128,14 +127,14 @@ class _Loop:
         self._watch = watch
         self._schedule = spec.schedule
         self._scene = spec.scene
+        self._rig_to_center_m = spec.scene.vehicle.rig_to_aabb[:3]
         self._world = World(len(spec.scene.tracks))
         self._queue = EventQueue()
         self._fetch = fetch_strategy(spec.schedule)
         self._frames = FrameBuffer(policy, tuple(c.id for c in spec.cameras))
         self._recorded_ego = RecordedEgo(spec.scene)
         self._interval = _Interval(-1, 0, 0, True)
-        self._decisions: list[Decision] = []
-        self._in_force: list[Decision] = []
+        self._plans = Plans(spec.scene, spec.schedule, spec.latency_us, spec.session_id)
         self._route_s_m: float | None = None
         self._stopped_by = ""
         self._handlers = {
@@ -172,7 +171,7 @@ class _Loop:
         return RolloutRecord(
             session_id=self._spec.session_id, scene=self._scene, schedule=schedule,
             ego=self._world.ego_true, ego_estimated=self._world.ego_estimated, actors=self._world.actors,
-            decisions=tuple(self._decisions), privileged=tuple(sorted(self._policy_spec.privileged)),
+            decisions=tuple(self._plans.decisions), privileged=tuple(sorted(self._policy_spec.privileged)),
             stopped_by=self._stopped_by,
         )  # fmt: skip
 
@@ -245,13 +244,11 @@ class _Loop:
                 time_us=time_us, available_us=time_us + self._spec.latency_us,
                 plan=plan, dropped=warmup, route=observation.route,
             )  # fmt: skip
-            self._decisions.append(decision)
+            self._plans.add(decision)
             self._record.plan(decision)
             if plan.terminate:
                 self._stopped_by = "policy"
                 return
-            if not warmup and len(plan.local_to_rig):
-                self._in_force.append(decision)
         for phase in (
             Phase.VEHICLE,
             Phase.EGO_GROUND,
@@ -289,54 +286,6 @@ class _Loop:
             recording=self._scene.ego if "recording" in spec.privileged else None,
         )
 
-    def _plan_in_force(self) -> Trajectory:
-        """The newest plan that has taken effect, in the true local frame.
-
-        Until the first one has, it is the recording.
-
-        Raises:
-            PolicyError: the plan in force does not reach the next decision.
-        """
-        now, target = self._interval.time_us, self._interval.target_us
-        ready = [d for d in self._in_force if d.available_us <= now]
-        if self._interval.warmup or (not ready and self._awaits_first_plan(now)):
-            until = min(now + RECORDED_PLAN_US, self._scene.end_us)
-            return self._scene.ego.clip(now, until)
-        if not ready:
-            raise PolicyError(
-                "the policy has no plan at handover: its answer was empty",
-                where=f"{self._spec.session_id} at {now} us",
-                remedy="lengthen sync.warmup_s until the policy is ready, or mend the policy",
-            )
-        decision = ready[-1]
-        self._in_force = self._in_force[self._in_force.index(decision) :]
-        plan = self._anchored(decision)
-        if plan.end_us < target:
-            raise PolicyError(
-                f"the plan made at {decision.time_us} us ends at {plan.end_us} us, before the next decision at {target} us",
-                where=self._spec.session_id,
-                remedy="let plans reach at least observation.next_decision_us",
-            )
-        return plan
-
-    def _awaits_first_plan(self, now_us: int) -> bool:
-        """Whether decision latency still holds back the first closed-loop plan."""
-        return now_us < self._schedule.handover_us + self._spec.latency_us
-
-    def _anchored(self, decision: Decision) -> Trajectory:
-        """The plan with a pose at or before its decision, moved to the true local frame."""
-        plan = decision.plan.local_to_rig
-        estimated = self._world.ego_estimated.trajectory.sample(decision.time_us)[0]
-        if plan.start_us > decision.time_us:
-            plan = Trajectory(
-                np.append(np.int64(decision.time_us), plan.times_us),
-                np.vstack([estimated, plan.poses]),
-            )
-        true = self._world.ego_true.trajectory.sample(decision.time_us)[0]
-        if np.array_equal(true, estimated):
-            return plan
-        return plan.transform(geometry.compose(true, geometry.inverse(estimated)))
-
     # ------------------------------------------------- vehicle, ground and traffic
 
     async def _drive(self, event: Event) -> None:
@@ -351,7 +300,7 @@ class _Loop:
             target_us=step.target_us,
             local_to_rig=now.local_to_rig[-1],
             dynamics=now.dynamics[-1],
-            plan_local_to_rig=self._plan_in_force(),
+            plan_local_to_rig=self._plans.in_force(self._world, step.time_us, step.target_us),
             coerce=step.warmup,
         )
         answer = await self._call(
@@ -362,10 +311,11 @@ class _Loop:
 
     async def _ground_ego(self, event: Event) -> None:
         step = self._interval
-        if step.warmup or step.ego is None:
+        assert step.ego is not None
+        boxes = geometry.shift_body(step.ego.local_to_rig, self._rig_to_center_m)
+        step.ego_local_to_aabb = boxes
+        if step.warmup:
             return
-        to_aabb = self._scene.vehicle.rig_to_aabb
-        boxes = geometry.compose(step.ego.local_to_rig, to_aabb)
         sizes = np.broadcast_to(self._scene.vehicle.size_m, (len(boxes), 3))
         request = GroundRequest(boxes, sizes)
         result = await self._call(
@@ -373,7 +323,8 @@ class _Loop:
         )
         if result.local_to_aabb is not boxes:
             self._record.ground(event.time_us, "ego", result)
-            rig = geometry.compose(result.local_to_aabb, geometry.inverse(to_aabb))
+            step.ego_local_to_aabb = result.local_to_aabb
+            rig = geometry.shift_body(result.local_to_aabb, -self._rig_to_center_m)
             step.ego = EgoMotion(step.ego.times_us, rig, step.ego.dynamics)
 
     async def _move_traffic(self, event: Event) -> None:
@@ -386,12 +337,12 @@ class _Loop:
         if recorded is not None and self._spec.skip_services_in_warmup:
             step.actors = recorded
             return
-        assert step.ego is not None
+        assert step.ego is not None and step.ego_local_to_aabb is not None  # noqa: PT018
         actors = self._world.actors
         request = TrafficRequest(
             time_us=step.time_us,
             target_us=step.target_us,
-            ego_local_to_aabb=step.ego.trajectory.shift_body(self._scene.vehicle.rig_to_aabb),
+            ego_local_to_aabb=Trajectory.unchecked(step.ego.times_us, step.ego_local_to_aabb),
             current=ActorMotion(
                 actors.times_us[-1:], actors.local_to_aabb[:, -1:], actors.valid[:, -1:]
             ),
@@ -427,8 +378,7 @@ class _Loop:
 
     async def _commit(self, event: Event) -> None:
         step = self._interval
-        assert step.ego is not None
-        assert step.actors is not None
+        assert step.ego is not None and step.actors is not None  # noqa: PT018
         try:
             self._commit_states(step.ego, step.actors, step.target_us)
         except ValueError as error:

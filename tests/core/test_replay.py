@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from omniloop.core import geometry
 from omniloop.core.geometry import IDENTITY
 from omniloop.core.motion import Trajectory
-from omniloop.core.replay import RecordedActors, RecordedEgo, motion_at
+from omniloop.core.replay import RecordedActors, RecordedEgo, recorded_motion_at
 from omniloop.core.scene import Actor, ActorClass, Scene, Track
 
 EPOCH_US = 1_600_000_000_123_457
@@ -42,7 +42,7 @@ def test_motion_on_a_circle_is_found_at_any_clock(start_us, step_us):
     trajectory = circle(step_us, start_us=start_us)
     for offset_us in (0, step_us // 2):
         times = trajectory.times_us[20:30] + offset_us
-        motion = motion_at(trajectory, times)
+        motion = recorded_motion_at(trajectory, times)
         np.testing.assert_allclose(motion.dynamics[:, 0], 12.0, rtol=1e-3)
         np.testing.assert_allclose(motion.dynamics[:, 5], 0.4, rtol=1e-9)
         np.testing.assert_allclose(motion.dynamics[:, 1:5], 0, atol=0.02)
@@ -59,7 +59,7 @@ def test_acceleration_along_a_line_is_found_at_any_rate(step_us):
     xyz = np.stack([2.0 * t + 0.5 * 3.0 * t**2, 0 * t, 0 * t], axis=1)
     trajectory = Trajectory(times, geometry.poses_from_xyz_yaw(xyz, 0.0))
     for offset_us in (0, step_us // 2):
-        motion = motion_at(trajectory, times[6:12] + offset_us)
+        motion = recorded_motion_at(trajectory, times[6:12] + offset_us)
         np.testing.assert_allclose(motion.dynamics[:, 6], 3.0, rtol=1e-6)
         now_s = (times[6:12] + offset_us - times[0]) / 1e6
         np.testing.assert_allclose(motion.dynamics[:, 0], 2.0 + 3.0 * now_s, rtol=1e-6)
@@ -67,14 +67,14 @@ def test_acceleration_along_a_line_is_found_at_any_rate(step_us):
 
 def test_motion_at_the_ends_uses_the_half_that_there_is():
     trajectory = circle(10_000)
-    motion = motion_at(trajectory, trajectory.times_us[[0, -1]])
+    motion = recorded_motion_at(trajectory, trajectory.times_us[[0, -1]])
     np.testing.assert_allclose(motion.dynamics[:, 0], 12.0, rtol=1e-3)
     np.testing.assert_allclose(motion.dynamics[:, 5], 0.4, rtol=1e-9)
     assert not motion.dynamics[:, 6:].any()
 
 
 def test_motion_of_a_single_pose_is_none():
-    motion = motion_at(Trajectory(np.array([5]), IDENTITY[None]), np.array([5]))
+    motion = recorded_motion_at(Trajectory(np.array([5]), IDENTITY[None]), np.array([5]))
     assert not motion.dynamics.any()
 
 
@@ -167,7 +167,7 @@ def test_a_real_recording_replays_at_the_speed_it_was_driven(shared_data):
     poses[:, :3] -= np.round(poses[0, :3])
     trajectory = Trajectory(times[keep], poses)
     grid = np.arange(trajectory.start_us, trajectory.end_us, 100_000)
-    motion = motion_at(trajectory, grid)
+    motion = recorded_motion_at(trajectory, grid)
     driven = geometry.arc_length_m(trajectory.sample(grid))[-1]
     integrated = np.trapezoid(np.linalg.norm(motion.dynamics[:, :3], axis=1), dx=0.1)
     assert driven > 1.0

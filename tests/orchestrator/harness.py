@@ -28,7 +28,7 @@ from omniloop.core.contracts import (
 from omniloop.core.local import as_service
 from omniloop.core.motion import ActorMotion, EgoMotion, Trajectory, grid_times_us
 from omniloop.core.record import RolloutRecord
-from omniloop.core.replay import RecordedActors, motion_at
+from omniloop.core.replay import RecordedActors, recorded_motion_at
 from omniloop.core.route import route_from_recording
 from omniloop.core.scene import Actor, ActorClass, Scene, Track
 from omniloop.core.schedule import Schedule, build_schedule
@@ -144,7 +144,7 @@ class FollowPlan:
 
     def step(self, request: VehicleRequest) -> EgoMotion:
         self.requests.append(request)
-        return motion_at(
+        return recorded_motion_at(
             request.plan_local_to_rig, grid_times_us(request.time_us, request.target_us, 100_000)
         )
 
@@ -155,7 +155,7 @@ class NoGround:
 
     def correct(self, request: GroundRequest) -> GroundResult:
         return GroundResult(
-            request.local_to_aabb, np.zeros(len(request.local_to_aabb), dtype=np.int64)
+            request.local_to_aabb.copy(), np.zeros(len(request.local_to_aabb), dtype=np.int64)
         )
 
 
