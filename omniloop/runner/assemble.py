@@ -189,6 +189,10 @@ def assemble(config: RunConfig) -> Setup:
     Raises:
         InputError: anything the user gave is wrong, or no scene is left to run.
     """
+    if config.run.video:
+        from omniloop.report.video import require_pyav
+
+        require_pyav()
     source = open_source(config.scenes)
     services = create_services(config)
     setup = Setup(config, source, services, create_metrics(config.metrics))

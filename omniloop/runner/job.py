@@ -71,7 +71,7 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
         values = undefined_scores(setup.metrics, reason)
     scored_s = time.perf_counter() - began - simulated_s
     if record is not None and setup.config.run.video:
-        await _write_video(rollout_dir, job)
+        await _write_video(rollout_dir, job, values)
     result = _result(setup, prepared, job, spec, record, error, values, call, log)
     result.timings.update(
         rollout_s=round(simulated_s, 6),
@@ -188,9 +188,11 @@ def _result(
     )
 
 
-async def _write_video(rollout_dir: Path, job: Job) -> None:
+async def _write_video(rollout_dir: Path, job: Job, values: list[MetricValue]) -> None:
     """Draw the video from the log in a thread, so that other rollouts go on."""
+    from omniloop.report.incidents import incidents_from_metrics
     from omniloop.report.video import video_from_log
 
     target = rollout_dir / f"{job.scene_id}-{job.seed}.mp4"
-    await asyncio.to_thread(video_from_log, rollout_dir / "log.mcap", target)
+    incidents = incidents_from_metrics({value.name: value for value in values})
+    await asyncio.to_thread(video_from_log, rollout_dir / "log.mcap", target, incidents=incidents)

@@ -1,0 +1,246 @@
+"""``report.html``: a run on one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+
+from omniloop.core.errors import OmniloopError
+from omniloop.core.time import US_PER_S
+from omniloop.report.incidents import Incident, incidents_from_metrics
+from omniloop.report.page_parts import (
+    exclusions_of,
+    machine_lines,
+    missing_rollouts,
+    rollout_timings,
+    service_timings,
+    settings_lines,
+    tiles_of,
+    undefined_scores,
+    warnings_of,
+)  # fmt: skip
+from omniloop.report.pictures import Pictures, make_pictures
+from omniloop.report.summary import (
+    UNDEFINED,
+    Cell,
+    Column,
+    Mean,
+    cell,
+    columns_of,
+    mean_of,
+    outcome_counts,
+    outcome_label,
+)
+from omniloop.runlog.files import write_atomic
+from omniloop.runlog.folder import (
+    LOG_NAME,
+    RUN_YAML,
+    open_existing,
+    read_run_yaml,
+    rollout_dir,
+    to_yaml,
+)
+from omniloop.runlog.results import RolloutResult, find_results
+
+REPORT_NAME = "report.html"
+
+MOST_PICTURED = 24
+"""Pictures are made of this many rollouts, and of as many again that had incidents or failed."""
+
+_MOST_LINES = 300
+
+
+@dataclass(frozen=True)
+class Row:
+    """A rollout in the score table."""
+
+    anchor: str
+    result: RolloutResult
+    outcome: str
+    cells: tuple[Cell, ...]
+    wall_s: float | None
+    incidents: tuple[tuple[float | None, Incident], ...]
+    pictured: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """A rollout with its pictures; `missing` says why there are none."""
+
+    row: Row
+    pictures: Pictures | None
+    missing: str
+    log: str
+    videos: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, str], ...]
+    scores: tuple[tuple[str, str, str], ...]
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write a run's ``report.html`` from what its folder holds; return its path.
+
+    Rollouts without a result are named as missing. A log that cannot be read costs its
+    rollout the pictures, and the page says so.
+
+    Raises:
+        RunFolderError: the folder is no run, or the page cannot be written.
+    """
+    folder = open_existing(run_dir)
+    found = find_results(folder)
+    settings = read_run_yaml(folder) if (folder / RUN_YAML).is_file() else {}
+    results = found.results
+    columns = columns_of(results)
+    pictured = choose_pictured(results)
+    rows = [_row(k, r, columns, k in pictured) for k, r in enumerate(results)]
+    sections = [_section(folder, row) for row in rows if row.pictured]
+    warnings = [*found.damaged, *warnings_of(settings, results)]
+    warnings += [f"{s.row.result.session_id}: {s.missing}" for s in sections if s.missing]
+    page = render(
+        name=folder.resolve().name,
+        settings=settings,
+        rows=rows,
+        columns=columns,
+        sections=sections,
+        warnings=warnings,
+    )
+    path = folder / REPORT_NAME
+    write_atomic(path, page.encode("utf-8", "replace"))
+    return path
+
+
+def choose_pictured(results: Sequence[RolloutResult]) -> set[int]:
+    """Indices of the rollouts that get pictures: the first ones, and the first with trouble."""
+    trouble = [
+        k
+        for k, result in enumerate(results)
+        if result.outcome != "completed" or incidents_from_metrics(result.metrics)
+    ]
+    return {*range(min(len(results), MOST_PICTURED)), *trouble[:MOST_PICTURED]}
+
+
+def render(
+    *,
+    name: str,
+    settings: Mapping[str, Any],
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    sections: Sequence[Section],
+    warnings: Sequence[str],
+) -> str:
+    """Fill the page's template; every text is escaped."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(
+        files("omniloop.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    )
+    results = [row.result for row in rows]
+    incidents = [(row, at_s, incident) for row in rows for at_s, incident in row.incidents]
+    undefined = undefined_scores(results, columns)
+    missing = missing_rollouts(settings, results)
+    config = settings.get("config") or {}
+    environment_facts = settings.get("environment") or {}
+    return template.render(
+        name=name,
+        dash=UNDEFINED,
+        counts=[(o, outcome_label(o), n) for o, n in outcome_counts(results).items()],
+        tiles=tiles_of(results),
+        privileged=list(
+            dict.fromkeys(
+                (r.plugins.get("policy", ""), ", ".join(r.privileged))
+                for r in results
+                if r.privileged
+            )
+        ),
+        rows=rows,
+        columns=columns,
+        means=[(column, mean_of(results, column.name)) for column in columns],
+        mean_text=_mean_text,
+        sections=sections,
+        incidents=incidents[:_MOST_LINES],
+        incidents_left=max(len(incidents) - _MOST_LINES, 0),
+        undefined=undefined[:_MOST_LINES],
+        undefined_left=max(len(undefined) - _MOST_LINES, 0),
+        most_pictured=MOST_PICTURED,
+        timings=service_timings(results),
+        parts=rollout_timings(results),
+        settings=settings_lines(config, settings.get("root_seed")),
+        yaml=to_yaml(config) if config else "",
+        machine=machine_lines(environment_facts),
+        exclusions=exclusions_of(settings),
+        missing=missing[:_MOST_LINES],
+        missing_left=max(len(missing) - _MOST_LINES, 0),
+        warnings=list(dict.fromkeys(warnings))[:_MOST_LINES],
+    )
+
+
+def _mean_text(column: Column, mean: Mean) -> str:
+    return UNDEFINED if mean.value is None else column.mean_text(mean.value)
+
+
+def _row(index: int, result: RolloutResult, columns: Sequence[Column], pictured: bool) -> Row:
+    found = incidents_from_metrics(result.metrics)
+    handover = result.handover_us
+    wall = result.timings.get("wall_s")
+    return Row(
+        anchor=f"r{index}",
+        result=result,
+        outcome=outcome_label(result.outcome),
+        cells=tuple(cell(result, column) for column in columns),
+        wall_s=float(wall) if isinstance(wall, int | float) else None,
+        incidents=tuple(
+            (None if handover is None else (i.start_us - handover) / US_PER_S, i) for i in found
+        ),
+        pictured=pictured,
+    )
+
+
+def _section(folder: Path, row: Row) -> Section:
+    result = row.result
+    place = rollout_dir(folder, result.scene, result.seed)
+    pictures, missing = None, ""
+    try:
+        pictures = make_pictures(place / LOG_NAME, [incident for _, incident in row.incidents])
+    except OmniloopError as error:
+        missing = f"no pictures: {error.what}"
+    except (ValueError, OSError) as error:
+        missing = f"no pictures: {error}"
+
+    def link(path: Path) -> str:
+        return quote(path.relative_to(folder).as_posix())
+
+    log = place / LOG_NAME
+    return Section(
+        row=row,
+        pictures=pictures,
+        missing=missing,
+        log=link(log) if log.is_file() else "",
+        videos=tuple((path.name, link(path)) for path in sorted(place.glob("*.mp4"))),
+        facts=_facts(result),
+        scores=tuple(
+            (name, f"{m.value:.6g}" if m.value is not None else UNDEFINED, m.reason)
+            for name, m in result.metrics.items()
+        ),
+    )
+
+
+def _facts(result: RolloutResult) -> tuple[tuple[str, str], ...]:
+    facts = []
+    if result.error is not None:
+        facts += [(key, text) for key, text in result.error.items() if text]
+    if result.stopped_by:
+        facts.append(("stopped by", result.stopped_by))
+    if result.warmup_s is not None:
+        facts.append(("warm-up", f"{result.warmup_s:.2f} s"))
+    if result.decisions is not None and result.decision_period_us is not None:
+        facts.append(
+            ("decisions", f"{result.decisions} every {result.decision_period_us / 1000:g} ms")
+        )
+    facts += [("notice", notice) for notice in result.notices[:8]]
+    return tuple(facts)

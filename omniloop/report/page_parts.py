@@ -1,0 +1,165 @@
+"""The tables of a run's page, computed from results and ``run.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omniloop.report.summary import Column, cell, mean_of
+from omniloop.runlog.results import RolloutResult
+from omniloop.runlog.run_yaml import RUN_YAML
+
+_TIMED_PARTS = {"rollout_s": "simulating", "scoring_s": "scoring", "wall_s": "all of it"}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall-clock time in one method, over all rollouts."""
+
+    name: str
+    calls: int
+    total_s: float
+    longest_s: float
+
+    @property
+    def mean_ms(self) -> float:
+        """Of one call."""
+        return self.total_s / self.calls * 1e3 if self.calls else 0.0
+
+
+def tiles_of(results: Sequence[RolloutResult]) -> list[tuple[str, str]]:
+    """Numbers for the top of the page, each with its caption."""
+    tiles = []
+    incident = mean_of(results, "incident")
+    if incident.value is not None:
+        count = round(incident.value * incident.valid)
+        tiles.append((f"{count} of {incident.valid}", "scored rollouts with an incident"))
+    progress = mean_of(results, "progress_rel")
+    if progress.value is not None:
+        caption = f"mean progress ({progress.valid} of {progress.total})"
+        tiles.append((f"{progress.value * 100:.0f} %", caption))
+    tube = mean_of(results, "distance_in_tube_m")
+    if tube.value is not None:
+        tiles.append((f"{tube.value * tube.valid / 1000:.2f} km", "driven within the tube"))
+    return tiles
+
+
+def undefined_scores(
+    results: Sequence[RolloutResult], columns: Sequence[Column]
+) -> list[tuple[str, str, list[str]]]:
+    """Scores that are undefined: their labels, the reason, the rollouts' names."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        reasons: dict[str, list[str]] = {}
+        for column in columns:
+            shown = cell(result, column)
+            if shown.value is None:
+                reasons.setdefault(shown.reason, []).append(column.label)
+        for reason, labels in reasons.items():
+            found.setdefault((", ".join(labels), reason), []).append(result.session_id)
+    return [(labels, reason, where) for (labels, reason), where in found.items()]
+
+
+def service_timings(results: Sequence[RolloutResult]) -> list[Timing]:
+    """Calls of services, the costliest first."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        services = result.timings.get("services")
+        for name, facts in services.items() if isinstance(services, dict) else ():
+            found.setdefault(str(name), []).append(facts)
+    out = [
+        Timing(
+            name,
+            sum(int(f.get("calls", 0)) for f in facts),
+            sum(float(f.get("total_s", 0.0)) for f in facts),
+            max(float(f.get("longest_s", 0.0)) for f in facts),
+        )
+        for name, facts in found.items()
+    ]
+    return sorted(out, key=lambda t: (-t.total_s, t.name))
+
+
+def rollout_timings(results: Sequence[RolloutResult]) -> list[tuple[str, float, float]]:
+    """Wall-clock time of rollouts by part: sum and longest."""
+    out = []
+    for key, label in _TIMED_PARTS.items():
+        values = [
+            float(r.timings[key]) for r in results if isinstance(r.timings.get(key), int | float)
+        ]
+        if values:
+            out.append((label, sum(values), max(values)))
+    return out
+
+
+def settings_lines(config: Mapping[str, Any], root_seed: object) -> list[tuple[str, str]]:
+    """A line for each group of settings: its name and what it is given."""
+    lines = []
+    for group, values in config.items():
+        if isinstance(values, Mapping):
+            settings = [
+                f"{key}={value}"
+                for key, value in values.items()
+                if key != "name" and value is not None
+            ]
+            head = [str(values["name"])] if values.get("name") else []
+            lines.append((str(group), ", ".join(head + settings)))
+        else:
+            lines.append((str(group), str(values)))
+    if root_seed is not None:
+        lines.append(("root seed", str(root_seed)))
+    return lines
+
+
+def machine_lines(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What ran it: versions and the processor."""
+    versions, cpu = environment.get("versions") or {}, environment.get("cpu") or {}
+    lines = [("omniloop", versions.get("omniloop")), ("Python", environment.get("python"))]
+    lines += [
+        ("processor", cpu.get("model") or cpu.get("machine")),
+        ("numpy", versions.get("numpy")),
+    ]
+    return [(label, str(value)) for label, value in lines if value]
+
+
+def exclusions_of(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Scenes that were not run, and why."""
+    listed = settings.get("exclusions") or []
+    return [
+        (str(e.get("scene", "")), str(e.get("reason", "")))
+        for e in listed
+        if isinstance(e, Mapping)
+    ]
+
+
+def missing_rollouts(settings: Mapping[str, Any], results: Sequence[RolloutResult]) -> list[str]:
+    """Planned rollouts without a result."""
+    seeds = ((settings.get("config") or {}).get("run") or {}).get("seeds")
+    scenes = settings.get("scenes")
+    if not isinstance(seeds, list) or not isinstance(scenes, Mapping):
+        return []
+    have = {result.key for result in results}
+    return [
+        f"{scene}/{seed}" for scene in scenes for seed in seeds if (str(scene), seed) not in have
+    ]
+
+
+def warnings_of(settings: Mapping[str, Any], results: Sequence[RolloutResult]) -> Iterator[str]:
+    """What a reader of the scores should know."""
+    if not settings:
+        yield f"{RUN_YAML} is missing: settings and exclusions are not known"
+    environment = settings.get("environment") or {}
+    if environment.get("resumed_on"):
+        yield "the run was resumed on another machine: results may differ in bits"
+    for result in results:
+        if result.throttled:
+            declared, actual = (
+                result.throttled.get("declared_hz"),
+                result.throttled.get("actual_hz"),
+            )
+            yield (
+                f"{result.plugins.get('policy') or 'the policy'} declares {declared:g} Hz and decided"
+                f" at {actual:g} Hz"
+            )
+        if result.attempts > 1:
+            yield f"{result.session_id}: took {result.attempts} attempts"
