@@ -12,13 +12,16 @@ class CompileProtos(BuildHookInterface):
     """Turn every ``omniloop/**/*.proto`` into ``_pb2.py`` and ``_pb2.pyi`` beside it."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        import grpc_tools
         from grpc_tools import protoc
 
         root = Path(self.root)
+        well_known = Path(grpc_tools.__file__).parent / "_proto"
         for proto in sorted((root / "omniloop").rglob("*.proto")):
             arguments = [
                 "protoc",
                 f"-I{root}",
+                f"-I{well_known}",
                 f"--python_out={root}",
                 f"--pyi_out={root}",
                 str(proto),
