@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 demo: .make/installed
 	rm -rf runs/demo
-	$(BIN)/omniloop run run.name=demo run.video=true sync.duration_s=8
+	$(BIN)/omniloop run run.name=demo run.video=true
 
 test: lint
 	$(BIN)/python -m pytest -n auto

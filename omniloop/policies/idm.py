@@ -70,24 +70,24 @@ def progress(
     count: int,
     settings: SpeedSettings,
 ) -> Array:
-    """Arc length ``(count + 1,)`` along the path every `step_s`, from 0.
+    """Arc length ``(count + 1,)`` along the path every `step_s`, from 0, decided every other.
 
     IDM towards `cruise_mps` behind the nearest obstacle at each time, cut to the allowed
     speed and, before those who cross, to what lets them pass. Ego does not go back.
     """
-    times: Array = step_s * np.arange(count + 1, dtype=np.float64)
+    times: Array = 2 * step_s * np.arange((count + 1) // 2, dtype=np.float64)
     lead_m, lead_mps = (v.tolist() for v in obstacles.nearest(times))
     waiting = obstacles.braking(times, speed_mps, settings.min_gap_m).tolist()
     grid = np.interp(np.arange(int(path.route_end_m) + 3.0), path.s_m, allowed_mps).tolist()
-    last = len(grid) - 1
+    last, dt_s = len(grid) - 1, 2 * step_s
     top = settings.max_accel_mps2
     root = 2 * math.sqrt(top * settings.comfortable_brake_mps2)
-    hardest, strongest, far = -settings.emergency_brake_mps2, _STRONG_BRAKE_MPS2 * step_s, math.inf
+    hardest, strongest, far = -settings.emergency_brake_mps2, _STRONG_BRAKE_MPS2 * dt_s, math.inf
     gap0, headway = settings.min_gap_m, settings.headway_s
     s, v = 0.0, max(speed_mps, 0.0)
     out = [0.0]
     # Plain floats and comparisons: this loop is the longest part of a plan.
-    for k in range(count):
+    for k in range(len(lead_m)):
         accel = top * (1.0 - (v / cruise_mps) ** 4)
         gap = lead_m[k] - s
         if gap < far:
@@ -96,15 +96,17 @@ def progress(
             accel -= top * (wished / (gap if gap > _MIN_GAP_M else _MIN_GAP_M)) ** 2
         accel = min(accel, waiting[k])
         accel = max(accel, hardest)
-        after = v + accel * step_s
-        there = s + v * step_s
+        after = v + accel * dt_s
+        there = s + v * dt_s
         i = int(there)
         allowed = grid[last] if i >= last else grid[i] + (there - i) * (grid[i + 1] - grid[i])
         if after > allowed:
             slowest = v - strongest
             after = allowed if allowed > slowest else slowest
         after = max(after, 0.0)
-        s += (v + after) / 2 * step_s
-        v = after
+        # Half way, with half of the change of speed.
+        out.append(s + (3 * v + after) / 4 * step_s)
+        s += (v + after) * step_s
         out.append(s)
-    return np.array(out)
+        v = after
+    return np.array(out[: count + 1])

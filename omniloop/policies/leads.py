@@ -172,28 +172,25 @@ def _followed(
     stations, x, y = path.table[:-1], boxes[:, 0], boxes[:, 1]
     dx, dy = x[:, None] - stations[:, 0], y[:, None] - stations[:, 1]
     at = np.argmin(dx * dx + dy * dy, axis=1)
-    yaw = geometry.yaw_rad(boxes)
+    yaw = geometry.yaw_rad(boxes)[:, None]
     cos_yaw, sin_yaw = np.cos(yaw), np.sin(yaw)
-    third = sizes_m[:, 0] / 3
-    # Parts of a box lie at other stations than its centre.
-    further = third * (cos_yaw * stations[at, 3] + sin_yaw * stations[at, 4])
+    # Parts of a box, (K, 3), lie at other stations than its centre.
+    offset = sizes_m[:, 0, None] / 3 * _PARTS
+    nearest = stations[at]
     per_m = (len(stations) - 1) / path.route_end_m
-    parts = (at[:, None] + np.rint(per_m * further[:, None] * _PARTS).astype(np.int64)).ravel()
-    at = np.minimum(np.maximum(parts, 0), len(stations) - 1)
-    each = np.repeat(
-        np.column_stack([boxes[:, :3], sizes_m, cos_yaw, sin_yaw, third, velocity]), 3, axis=0
-    ).T
-    x, y, z, _, width_m, height_m, cos_yaw, sin_yaw, third, vx, vy = each
-    offset = third * np.tile(_PARTS, len(boxes))
-    half_l, half_w = third / 2, width_m / 2
+    further = per_m * (cos_yaw * nearest[:, 3, None] + sin_yaw * nearest[:, 4, None])
+    at = at[:, None] + np.rint(further * offset).astype(np.int64)
+    at = np.minimum(np.maximum(at, 0), len(stations) - 1)
     nearest, curvature = stations[at], path.curvature_1pm[at]
-    dx = x + offset * cos_yaw - nearest[:, 0]
-    dy = y + offset * sin_yaw - nearest[:, 1]
-    c, s = nearest[:, 3], nearest[:, 4]
+    dx = boxes[:, 0, None] + offset * cos_yaw - nearest[..., 0]
+    dy = boxes[:, 1, None] + offset * sin_yaw - nearest[..., 1]
+    c, s = nearest[..., 3], nearest[..., 4]
     along, aside = path.s_m[at] + c * dx + s * dy, c * dy - s * dx
-    level = np.abs(z - height_m / 2 - nearest[:, 2]) < _STOREY_M
+    level = np.abs((boxes[:, 2] - sizes_m[:, 2] / 2)[:, None] - nearest[..., 2]) < _STOREY_M
+    vx, vy = velocity[:, 0, None], velocity[:, 1, None]
     v_along, v_aside = c * vx + s * vy, c * vy - s * vx
     ct, st = np.abs(c * cos_yaw + s * sin_yaw), np.abs(c * sin_yaw - s * cos_yaw)
+    half_l, half_w = sizes_m[:, 0, None] / 6, sizes_m[:, 1, None] / 2
     reach_along, reach_aside = ct * half_l + st * half_w, st * half_l + ct * half_w
     near_m, far_m = along - reach_along, along + reach_along
     right_m, left_m = aside - reach_aside, aside + reach_aside
@@ -217,7 +214,7 @@ def _followed(
     merges &= near_m + v_along * enters_s > front_m + speed_mps * enters_s
     against = v_along <= np.where(moving, np.abs(v_aside), -_CROSSING_MPS)
     chosen = level & (far_m > front_m) & ~against & (inside | merges)
-    return near_m[chosen] - front_m, v_along[chosen], leaves_s[chosen], (against & level)[1::3]
+    return near_m[chosen] - front_m, v_along[chosen], leaves_s[chosen], (against & level)[:, 1]
 
 
 def _crossing(

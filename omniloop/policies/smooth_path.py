@@ -24,9 +24,9 @@ class SmoothPath:
 
     Attributes:
         s_m: ``(M,)`` arc length in the plane from ego's place.
-        table: ``(M, 9)``: the point in `local`; the tangent, its change per metre of arc
-            length in the plane; heading, without jumps of a turn; pitch, positive down;
-            and the fade, 1 at ego's place and 0 where the path has joined the route.
+        table: ``(M, 7)``: the point in `local`, the first being ego's place; the tangent,
+            its change per metre of arc length in the plane; and the fade, 1 at ego's
+            place and 0 where the path has joined the route.
         curvature_1pm: ``(M,)`` change of heading per metre, positive to the left.
         route_end_m: Arc length of the last waypoint.
     """
@@ -35,16 +35,6 @@ class SmoothPath:
     table: Array
     curvature_1pm: Array
     route_end_m: float
-
-    @property
-    def points(self) -> Array:
-        """``(M, 3)`` points in `local`; the first is ego's place."""
-        return self.table[:, :3]
-
-    @property
-    def heading_rad(self) -> Array:
-        """``(M,)`` headings."""
-        return self.table[:, 6]
 
     def poses(self, s_m: Array, roll_rad: float) -> Array:
         """Poses ``(K, 7)`` at arc lengths ``(K,)``; a roll at ego's place fades out.
@@ -56,15 +46,18 @@ class SmoothPath:
         start, end, s0 = self.table[i], self.table[i + 1], self.s_m[i]
         h = (self.s_m[i + 1] - s0)[:, None]
         t = (s_m - s0)[:, None] / h
-        mixed = start + t * (end - start)
+        bend = end - start
+        mixed = start + t * bend
         # Hermite: linear between the points, plus what the tangents add to it.
-        bend, left = end[:, :3] - start[:, :3], 1 - t
+        bend, left = bend[:, :3], 1 - t
         mixed[:, :3] += (
             t * left * (left * (h * start[:, 3:6] - bend) - t * (h * end[:, 3:6] - bend))
         )
+        tx, ty, tz, fade = mixed[:, 3:].T
+        pitch = -np.arctan2(tz, np.sqrt(tx * tx + ty * ty))
         out = np.empty((len(s_m), 7))
         out[:, :3] = mixed[:, :3]
-        out[:, 3:] = quat_from_yaw_pitch_roll(mixed[:, 6], mixed[:, 7], mixed[:, 8] * roll_rad)
+        out[:, 3:] = quat_from_yaw_pitch_roll(np.arctan2(ty, tx), pitch, fade * roll_rad)
         return out
 
 
@@ -112,30 +105,16 @@ def smooth_path(waypoints: Array, start: Array, forward: Array, join_m: float) -
 
     step = points[1:, :2] - points[:-1, :2]
     gap = np.sqrt(step[:, 0] ** 2 + step[:, 1] ** 2)
+    tangents /= np.sqrt(tangents[:, 0] ** 2 + tangents[:, 1] ** 2)[:, None]
     count = len(points)
-    table = np.zeros((count + 1, 9))
-    s_m = np.zeros(count + 1)
+    s_m, table, curvature = np.zeros(count + 1), np.zeros((count + 1, 7)), np.zeros(count + 1)
     np.cumsum(gap, out=s_m[1:count])
     s_m[count] = s_m[count - 1] + _BEYOND_M
-    tangents /= np.sqrt(tangents[:, 0] ** 2 + tangents[:, 1] ** 2)[:, None]
-    heading = np.arctan2(tangents[:, 1], tangents[:, 0])
-    turned = heading[1:] - heading[:-1]
-    turned -= 2 * np.pi * np.round(turned / (2 * np.pi))
-    table[:count, :3], table[:count, 3:6] = points, tangents
-    table[:, 6] = heading[0]
-    table[1:count, 6] += np.cumsum(turned)
-    table[:count, 7] = -np.arctan(tangents[:, 2])
-    table[:count, 8] = fade
+    table[:count, :3], table[:count, 3:6], table[:count, 6] = points, tangents, fade
     table[count, :2] = points[-1, :2] + _BEYOND_M * tangents[-1, :2]
-    table[count, [2, 3, 4, 6]] = (
-        points[-1, 2],
-        tangents[-1, 0],
-        tangents[-1, 1],
-        table[count - 1, 6],
-    )
-
-    bend = turned / np.maximum(gap, 1e-3)
-    curvature = np.zeros(count + 1)
+    table[count, 2:5] = points[-1, 2], tangents[-1, 0], tangents[-1, 1]
+    tx, ty = tangents[:, 0], tangents[:, 1]
+    bend = (tx[:-1] * ty[1:] - ty[:-1] * tx[1:]) / np.maximum(gap, 1e-3)
     curvature[0], curvature[count - 1] = bend[0], bend[-1]
     curvature[1 : count - 1] = (bend[1:] + bend[:-1]) / 2
     return SmoothPath(s_m, table, curvature, route_end_m=float(s_m[count - 1]))
