@@ -12,6 +12,7 @@ class CompileProtos(BuildHookInterface):
     """Turn every ``omniloop/**/*.proto`` into ``_pb2.py`` and ``_pb2.pyi`` beside it."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile them all; raises if one cannot be."""
         import grpc_tools
         from grpc_tools import protoc
 

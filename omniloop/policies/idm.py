@@ -16,6 +16,10 @@ _STRONG_BRAKE_MPS2 = 4.0
 
 _MIN_GAP_M = 0.1
 
+_OPENING_MPS = 1.0
+"""Behind one that is faster by this much ego brakes no harder than is comfortable: IDM alone
+brakes fully when a faster vehicle cuts in."""
+
 
 @dataclass(frozen=True)
 class SpeedSettings:
@@ -53,7 +57,8 @@ def allowed_speeds(
     bend = np.abs(path.curvature_1pm)
     limit2 = np.minimum(settings.max_lateral_mps2 / np.maximum(bend, 1e-6), cruise_mps**2)
     if math.isfinite(stop_m):
-        limit2 = np.where(path.s_m >= stop_m, 0.0, limit2)
+        to_stop = 2 * settings.comfortable_brake_mps2 * np.maximum(stop_m - path.s_m, 0.0)
+        limit2 = np.minimum(limit2, to_stop)
     # v(s)^2 <= v(s')^2 + 2 b (s' - s) for every s' ahead.
     ramp = 2 * settings.comfortable_brake_mps2 * path.s_m
     reachable = np.minimum.accumulate((limit2 + ramp)[::-1])[::-1] - ramp
@@ -83,6 +88,7 @@ def progress(
     top = settings.max_accel_mps2
     root = 2 * math.sqrt(top * settings.comfortable_brake_mps2)
     hardest, strongest, far = -settings.emergency_brake_mps2, _STRONG_BRAKE_MPS2 * dt_s, math.inf
+    comfortable = settings.comfortable_brake_mps2
     gap0, headway = settings.min_gap_m, settings.headway_s
     s, v = 0.0, max(speed_mps, 0.0)
     out = [0.0]
@@ -93,7 +99,10 @@ def progress(
         if gap < far:
             wished = v * headway + v * (v - lead_mps[k]) / root
             wished = gap0 + wished if wished > 0.0 else gap0
-            accel -= top * (wished / (gap if gap > _MIN_GAP_M else _MIN_GAP_M)) ** 2
+            pushed = top * (wished / (gap if gap > _MIN_GAP_M else _MIN_GAP_M)) ** 2
+            if lead_mps[k] > v + _OPENING_MPS and pushed > comfortable:
+                pushed = comfortable
+            accel -= pushed
         accel = min(accel, waiting[k])
         accel = max(accel, hardest)
         after = v + accel * dt_s

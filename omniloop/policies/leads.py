@@ -82,25 +82,24 @@ _NONE = np.zeros(0)
 NO_OBSTACLES = Obstacles(_NONE, _NONE, _NONE, _NONE, _NONE)
 
 
-def actor_velocities(motion: ActorMotion, index: np.ndarray) -> tuple[Array, Mask]:
-    """Velocities ``(K, 2)`` in `local` of actors ``(K,)`` and whether they are known.
+def actor_velocities(motion: ActorMotion) -> tuple[Array, Mask]:
+    """Velocities ``(A, 2)`` in `local` of actors and whether they are known.
 
     They are differences over the last 200 ms, or over the last step where an actor has
-    not been there that long; 0 where it is seen for the first time.
+    not been there that long; they mean nothing where they are not known.
     """
-    times, poses = motion.times_us, motion.local_to_aabb
-    now, out = len(times) - 1, np.zeros((len(index), 2))
-    known = np.zeros(len(index), dtype=bool)
-    before = int(np.searchsorted(times, times[-1] - _VELOCITY_US, side="right")) - 1
-    for first in dict.fromkeys((max(before, 0), max(now - 1, 0))):
-        if first == now or known.all():
-            break
-        fresh = motion.valid[index, first] & ~known
-        who = index[fresh]
-        out[fresh] = (poses[who, now, :2] - poses[who, first, :2]) / (
-            (times[now] - times[first]) / 1e6
-        )
-        known |= fresh
+    times, poses, valid = motion.times_us, motion.local_to_aabb, motion.valid
+    last = len(times) - 1
+    first = max(int(np.searchsorted(times, times[-1] - _VELOCITY_US, side="right")) - 1, 0)
+    if first == last:
+        return np.zeros((len(valid), 2)), np.zeros(len(valid), dtype=bool)
+    known = valid[:, first] & valid[:, last]
+    out = (poses[:, last, :2] - poses[:, first, :2]) * (1e6 / int(times[last] - times[first]))
+    late = valid[:, last - 1] & valid[:, last] & ~known
+    if late.any():
+        step_s = int(times[last] - times[last - 1]) / 1e6
+        out[late] = (poses[late, last, :2] - poses[late, last - 1, :2]) / step_s
+        known |= late
     return out, known
 
 
@@ -130,24 +129,22 @@ def find_obstacles(
     """
     if len(sizes_m) == 0 or len(motion.times_us) == 0:
         return NO_OBSTACLES
-    now = motion.local_to_aabb[:, -1]
-    index = np.flatnonzero(motion.valid[:, -1])
+    now, there = motion.local_to_aabb[:, -1], motion.valid[:, -1]
+    velocity, known = actor_velocities(motion)
+    new = there & ~known
+    if new.any():
+        yaw = geometry.yaw_rad(now[new])
+        guess = np.where(mobile[new], speed_mps, 0.0)
+        velocity[new] = guess[:, None] * np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
     # Coarse first: only actors that could reach the corridor soon are looked at closely.
-    velocity, known = actor_velocities(motion, index)
-    if not known.all():
-        new = np.flatnonzero(~known & mobile[index])
-        yaw = geometry.yaw_rad(now[index[new]])
-        velocity[new] = speed_mps * np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
     coarse = path.table[:-1:_COARSE, :2]
-    dx = now[index, 0, None] - coarse[:, 0]
-    dy = now[index, 1, None] - coarse[:, 1]
+    dx, dy = now[:, 0, None] - coarse[:, 0], now[:, 1, None] - coarse[:, 1]
     gap2 = (dx * dx + dy * dy).min(axis=1)
-    reach = sizes_m[index, 0] / 2 + _AHEAD_S * np.sqrt(velocity[:, 0] ** 2 + velocity[:, 1] ** 2)
-    close = gap2 < (reach + vehicle.width_m + 3.0) ** 2
-    if not close.any():
+    reach = sizes_m[:, 0] / 2 + _AHEAD_S * np.sqrt(velocity[:, 0] ** 2 + velocity[:, 1] ** 2)
+    close = np.flatnonzero(there & (gap2 < (reach + vehicle.width_m + 3.0) ** 2))
+    if len(close) == 0:
         return NO_OBSTACLES
-    index, velocity = index[close], velocity[close]
-    boxes, sizes = now[index], sizes_m[index]
+    boxes, sizes, velocity = now[close], sizes_m[close], velocity[close]
     rear, speed, until, across = _followed(path, speed_mps, vehicle, boxes, sizes, velocity)
     if not across.any():
         return Obstacles(rear, speed, until, _NONE, _NONE)

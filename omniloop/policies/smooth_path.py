@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from omniloop.core import geometry
 from omniloop.core.geometry import Array
 
-_PARTS = np.arange(4) / 4
-_POWERS = _PARTS[:, None] ** np.arange(4)
-_SLOPES = np.stack([0 * _PARTS, 1 + 0 * _PARTS, 2 * _PARTS, 3 * _PARTS**2], axis=1)
-"""Four stations between waypoints: powers of the fraction, and their derivatives."""
+_UNEVEN, _EVEN_M, _MAX_COUNT = 1.5, 4.0, 40
+"""Waypoints whose distances differ more than this, or more of them, are first spread evenly."""
 
 _BEYOND_M = 300.0
 """The path goes straight on this far beyond its last waypoint, lest a fast plan end there."""
@@ -84,9 +84,9 @@ def pitch_roll_rad(pose: Array) -> tuple[float, float]:
 def smooth_path(waypoints: Array, start: Array, forward: Array, join_m: float) -> SmoothPath:
     """Lay a cubic through waypoints and lead ego's own place and direction into it.
 
-    Tangents are those of parabolas through three neighbours (Catmull-Rom for even
-    spacing), at the ends those of circles. Ego's offset and difference in direction fade
-    out over `join_m` as a cubic Hermite, so that the path starts along ego's own heading.
+    Tangents are Catmull-Rom's, at the ends those of circles. Ego's offset and difference
+    in direction fade out over `join_m` as a cubic Hermite, so that the path starts along
+    ego's own heading.
 
     Args:
         waypoints: ``(K, 3)`` in `local`, K >= 2, no two neighbours equal in the plane.
@@ -105,14 +105,14 @@ def smooth_path(waypoints: Array, start: Array, forward: Array, join_m: float) -
 
     step = points[1:, :2] - points[:-1, :2]
     gap = np.sqrt(step[:, 0] ** 2 + step[:, 1] ** 2)
-    tangents /= np.sqrt(tangents[:, 0] ** 2 + tangents[:, 1] ** 2)[:, None]
+    flat = np.sqrt(tangents[:, 0] ** 2 + tangents[:, 1] ** 2)
+    tangents /= np.maximum(flat, 1e-9)[:, None]
     count = len(points)
     s_m, table, curvature = np.zeros(count + 1), np.zeros((count + 1, 7)), np.zeros(count + 1)
     np.cumsum(gap, out=s_m[1:count])
     s_m[count] = s_m[count - 1] + _BEYOND_M
     table[:count, :3], table[:count, 3:6], table[:count, 6] = points, tangents, fade
-    table[count, :2] = points[-1, :2] + _BEYOND_M * tangents[-1, :2]
-    table[count, 2:5] = points[-1, 2], tangents[-1, 0], tangents[-1, 1]
+    table[count, :3], table[count, 3:6] = points[-1] + _BEYOND_M * tangents[-1], tangents[-1]
     tx, ty = tangents[:, 0], tangents[:, 1]
     bend = (tx[:-1] * ty[1:] - ty[:-1] * tx[1:]) / np.maximum(gap, 1e-3)
     curvature[0], curvature[count - 1] = bend[0], bend[-1]
@@ -121,33 +121,51 @@ def smooth_path(waypoints: Array, start: Array, forward: Array, join_m: float) -
 
 
 def _cubic(waypoints: Array) -> tuple[Array, Array, Array]:
-    """Points and tangents per metre ``(M, 3)`` at stations ``(M,)`` along the chords."""
+    """Points and tangents per metre ``(M, 3)`` at stations ``(M,)`` along the waypoints."""
     step = waypoints[1:] - waypoints[:-1]
-    gap = np.sqrt(step[:, 0] ** 2 + step[:, 1] ** 2)[:, None]
-    slope = step / gap
-    tangent = np.empty_like(waypoints)
-    if len(gap) == 1:
-        tangent[:] = slope[0]
+    gap2 = step[:, 0] ** 2 + step[:, 1] ** 2
+    if gap2.max() > _UNEVEN**2 * gap2.min() or len(waypoints) > _MAX_COUNT:
+        length = min(geometry.arc_length_m(waypoints[:, :2])[-1], _EVEN_M * (_MAX_COUNT - 1))
+        even = np.linspace(0.0, length, max(round(length / _EVEN_M), 1) + 1)
+        waypoints = geometry.resample_polyline(waypoints, even)
+        step = waypoints[1:] - waypoints[:-1]
+        gap2 = step[:, 0] ** 2 + step[:, 1] ** 2
+    count = len(waypoints)
+    given = np.empty((2 * count, 3))
+    tangent = given[count:]
+    given[:count] = waypoints
+    if count == 2:
+        tangent[:] = step[0]
     else:
-        inner = gap[1:] * slope[:-1] + gap[:-1] * slope[1:]
-        tangent[1:-1] = inner / np.sqrt(inner[:, 0] ** 2 + inner[:, 1] ** 2)[:, None]
-        tangent[0] = _mirrored(tangent[1], slope[0])
-        tangent[-1] = _mirrored(tangent[-2], slope[-1])
-    a, b = gap * tangent[:-1], gap * tangent[1:]
-    powers = np.empty((len(gap), 4, 3))
-    powers[:, 0], powers[:, 1] = waypoints[:-1], a
-    powers[:, 2], powers[:, 3] = 3 * step - 2 * a - b, a + b - 2 * step
-    points = np.vstack([(_POWERS @ powers).reshape(-1, 3), waypoints[-1:]])
-    tangents = np.vstack([((_SLOPES @ powers) / gap[:, None]).reshape(-1, 3), tangent[-1:]])
-    knots = np.append(0.0, np.cumsum(gap))
-    s = np.append((knots[:-1, None] + gap * _PARTS).ravel(), knots[-1])
-    return points, tangents, s
+        tangent[1:-1] = (step[1:] + step[:-1]) / 2
+        tangent[0] = _mirrored(tangent[1], step[0])
+        tangent[-1] = _mirrored(tangent[-2], step[-1])
+    to_points, to_tangents, along = _stations(count)
+    spacing = math.sqrt(float(gap2[0]))
+    return to_points @ given, (to_tangents @ given) / spacing, along * spacing
 
 
-def _mirrored(tangent: Array, chord: Array) -> Array:
-    """The tangent ``(3,)`` at the other end of a circle's chord ``(3,)`` of plane length 1."""
+@functools.lru_cache(maxsize=_MAX_COUNT)
+def _stations(count: int) -> tuple[Array, Array, Array]:
+    """Matrices from waypoints and tangents ``(2 count, 3)`` to stations, and their places.
+
+    Hermite's cubic: four stations per step and one at the end; tangents are per step.
+    """
+    place = np.append(np.arange(4 * (count - 1)) / 4, count - 1.0)
+    step = np.minimum(place.astype(np.int64), count - 2)
+    t, rows = place - step, np.arange(len(place))
+    points, tangents = np.zeros((2, len(place), 2 * count))
+    points[rows, step], points[rows, step + 1] = (1 + 2 * t) * (1 - t) ** 2, t * t * (3 - 2 * t)
+    points[rows, count + step], points[rows, count + step + 1] = t * (1 - t) ** 2, t * t * (t - 1)
+    tangents[rows, step], tangents[rows, step + 1] = -6 * t * (1 - t), 6 * t * (1 - t)
+    tangents[rows, count + step] = (1 - t) * (1 - 3 * t)
+    tangents[rows, count + step + 1] = t * (3 * t - 2)
+    return points, tangents, place
+
+
+def _mirrored(tangent: Array, chord: Array) -> list[float]:
+    """The tangent ``(3,)`` at the other end of a circle's chord ``(3,)``."""
     tx, ty, tz = tangent.tolist()
     cx, cy, cz = chord.tolist()
-    twice = 2 * (tx * cx + ty * cy)
-    x, y = twice * cx - tx, twice * cy - ty
-    return np.array([x, y, 2 * cz - tz]) / max(math.hypot(x, y), 1e-9)
+    twice = 2 * (tx * cx + ty * cy) / (cx * cx + cy * cy)
+    return [twice * cx - tx, twice * cy - ty, 2 * cz - tz]

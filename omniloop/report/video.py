@@ -103,7 +103,10 @@ class VideoWriter:
         stream.codec_context.thread_count = 1
         stream.codec_context.color_range = _LIMITED_RANGE
         stream.codec_context.colorspace = _BT601
-        stream.options = {"preset": "superfast", "crf": "22", "g": str(max(round(2 * fps), 1))}
+        # No B-frames and one reference: 25 MiB less of pictures held back.
+        stream.options = {
+            "preset": "superfast", "crf": "22", "bf": "0", "refs": "1", "g": str(max(round(2 * fps), 1)),
+        }  # fmt: skip
         self._stream = stream
 
     def add(self, image: Image, index: int) -> None:

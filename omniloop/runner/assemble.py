@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -117,6 +118,7 @@ class Setup:
         ids: Scenes that will run, in order.
         hashes: Scene id to the SHA-256 of its bundle.
         exclusions: Scenes that will not run.
+        drawing: Held while a video is drawn.
     """
 
     config: RunConfig
@@ -126,6 +128,7 @@ class Setup:
     ids: list[str] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
     exclusions: list[Exclusion] = field(default_factory=list)
+    drawing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     _cache: OrderedDict[str, PreparedScene] = field(default_factory=OrderedDict)
 
     @property

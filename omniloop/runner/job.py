@@ -65,13 +65,13 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
             log.notice(prepared.schedule.end_us, f"{type(caught).__name__}: {caught.what}")
     simulated_s = time.perf_counter() - began
     if record is not None:
-        values = await asyncio.to_thread(score, record, setup.metrics)
+        values = score(record, setup.metrics)
     else:
         reason = f"the rollout ended early: {error.what if error else ''}"
         values = undefined_scores(setup.metrics, reason)
     scored_s = time.perf_counter() - began - simulated_s
     if record is not None and setup.config.run.video:
-        await _write_video(rollout_dir, job, values)
+        await _write_video(setup, rollout_dir, job, values)
     result = _result(setup, prepared, job, spec, record, error, values, call, log)
     result.timings.update(
         rollout_s=round(simulated_s, 6),
@@ -188,7 +188,9 @@ def _result(
     )
 
 
-async def _write_video(rollout_dir: Path, job: Job, values: list[MetricValue]) -> None:
+async def _write_video(
+    setup: Setup, rollout_dir: Path, job: Job, values: list[MetricValue]
+) -> None:
     """Draw the video from the log in a thread, so that other rollouts go on."""
     from omniloop.report.incidents import incidents_from_metrics
     from omniloop.report.video import video_from_log

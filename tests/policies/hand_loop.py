@@ -81,7 +81,9 @@ def drive(
     assert ego.times_us[-1] == start
     times, poses, motion = list(ego.times_us), list(ego.local_to_rig), list(ego.dynamics)
     seed = ActorMotion(np.array([scene.start_us]), *_at(scene, scene.start_us))
-    actors = join([seed, traffic.step(TrafficRequest(scene.start_us, start, None, seed))])
+    actors = seed
+    if start > scene.start_us:
+        actors = join([seed, traffic.step(TrafficRequest(scene.start_us, start, None, seed))])
     line, near = route_from_recording(scene.ego, scene.map), None
     assert line is not None
     for now in range(start, end - period_us + 1, period_us):
