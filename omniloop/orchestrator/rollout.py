@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -175,8 +176,6 @@ class _Loop:
             stopped_by=self._stopped_by,
         )  # fmt: skip
 
-    # ------------------------------------------------------------------ frames
-
     async def _deliver(self, event: Event) -> None:
         frame = event.payload
         assert isinstance(frame, CameraFrame)
@@ -221,8 +220,6 @@ class _Loop:
                 available_us=int(fetch.available_us[i]),
             )
             self._queue.push(frame.available_us, Phase.FRAME, frame)
-
-    # ------------------------------------------------------------------ policy
 
     async def _decide(self, event: Event) -> None:
         index, time_us = int(event.payload), event.time_us  # type: ignore[call-overload]
@@ -285,8 +282,6 @@ class _Loop:
             map=self._scene.map if "map" in spec.privileged else None,
             recording=self._scene.ego if "recording" in spec.privileged else None,
         )
-
-    # ------------------------------------------------- vehicle, ground and traffic
 
     async def _drive(self, event: Event) -> None:
         step = self._interval
@@ -386,6 +381,7 @@ class _Loop:
                 f"motion cannot be committed: {error}",
                 where=f"{self._spec.session_id} at {event.time_us} us",
             ) from error
+        await asyncio.sleep(0)  # services here never wait: let others in, and Ctrl-C
         if self._watch is not None and not step.warmup:
             self._stopped_by = self._watch(step.ego, step.actors)
 

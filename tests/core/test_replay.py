@@ -10,6 +10,7 @@ from omniloop.core.geometry import IDENTITY
 from omniloop.core.motion import Trajectory
 from omniloop.core.replay import RecordedActors, RecordedEgo, recorded_motion_at
 from omniloop.core.scene import Actor, ActorClass, Scene, Track
+from omniloop.scenes.av2 import Av2Scenes
 
 EPOCH_US = 1_600_000_000_123_457
 
@@ -156,16 +157,8 @@ def test_a_scene_without_actors_replays_none():
 
 
 def test_a_real_recording_replays_at_the_speed_it_was_driven(shared_data):
-    feather = pytest.importorskip("pyarrow.feather")
-    file = next((shared_data / "av2" / "sensor").glob("*/city_SE3_egovehicle.feather"))
-    table = feather.read_table(file).to_pandas().sort_values("timestamp_ns")
-    times = (table["timestamp_ns"].to_numpy() // 1000).astype(np.int64)
-    keep = np.flatnonzero(np.diff(times, prepend=times[0] - 1) > 0)
-    poses = geometry.normalise(
-        table[["tx_m", "ty_m", "tz_m", "qx", "qy", "qz", "qw"]].to_numpy()[keep]
-    )
-    poses[:, :3] -= np.round(poses[0, :3])
-    trajectory = Trajectory(times[keep], poses)
+    source = Av2Scenes(str(shared_data / "av2" / "sensor"))
+    trajectory = source.load(source.ids()[0]).ego
     grid = np.arange(trajectory.start_us, trajectory.end_us, 100_000)
     motion = recorded_motion_at(trajectory, grid)
     driven = geometry.arc_length_m(trajectory.sample(grid))[-1]

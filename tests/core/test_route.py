@@ -198,8 +198,8 @@ def fork(y_m: float = 0.0) -> VectorMap:
     left = np.stack([60 + 15 * np.sin(turn), 15 - 15 * np.cos(turn) + y_m, 0 * turn], axis=1)
     return VectorMap(
         lanes=(
-            Lane("a", straight(60, 5, y_m), successors=("left", "b"), left_lane="beside"),
-            Lane("left", left, predecessors=("a",)),
+            Lane("a", straight(60, 5, y_m), successors=("a_left", "b"), left_lane="beside"),
+            Lane("a_left", left, predecessors=("a",)),
             Lane("b", straight(200, 5, y_m)[12:], predecessors=("a",)),
             Lane("beside", straight(60, 5, y_m + 3.5), right_lane="a"),
             Lane("path", straight(200, 5, y_m + 0.5), kind="bike"),
@@ -216,6 +216,17 @@ def test_beyond_the_recording_the_route_takes_the_straightest_successor():
     assert line.at(np.array([40.0]))[0, 1] == pytest.approx(0.8, abs=1e-6)
     np.testing.assert_allclose(line.at(np.arange(60.0, 110.0))[:, 1], 0, atol=1e-6)
     assert heading_changes_rad(line.points).max() < np.deg2rad(5)
+
+
+def test_beyond_the_recording_heights_go_on_from_the_recorded_ones():
+    xyz = straight(40)
+    xyz[:, 2] = 7.0
+    lanes = fork().lanes
+    raised = tuple(
+        Lane(one.id, one.centerline + [0, 0, 50.0], successors=one.successors) for one in lanes
+    )
+    line = route_from_recording(recorded(xyz), VectorMap(lanes=raised))
+    np.testing.assert_allclose(line.points[:, 2], 7.0, atol=1e-9)
 
 
 def test_beyond_the_lanes_the_route_goes_straight_on():
@@ -259,8 +270,10 @@ def test_where_no_lane_is_near_the_recorded_path_stays_and_a_note_says_so():
 
 
 def test_an_oncoming_lane_nearby_is_not_taken():
-    lanes = VectorMap(
-        lanes=(Lane("own", straight(100, 5)), Lane("oncoming", straight(100, 5, 1.0)[::-1].copy()))
-    )
-    line = route_from_lanes(lanes, recorded(straight(60, 1.0, 0.9)))
+    own = Lane("own", straight(100, 5))
+    oncoming = Lane("oncoming", straight(100, 5, 1.0)[::-1].copy())
+    alone = route_from_lanes(VectorMap(lanes=(oncoming,)), recorded(straight(60, 1.0, 0.9)))
+    assert alone.notes
+    np.testing.assert_allclose(alone.at(np.linspace(0, 59, 20))[:, 1], 0.9, atol=1e-9)
+    line = route_from_lanes(VectorMap(lanes=(own, oncoming)), recorded(straight(60, 1.0, 0.9)))
     np.testing.assert_allclose(line.at(np.linspace(0, 59, 20))[:, 1], 0, atol=1e-9)
