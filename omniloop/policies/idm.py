@@ -26,7 +26,7 @@ class SpeedSettings:
     """The Intelligent Driver Model's constants and the limits of the path.
 
     Treiber, Hennecke and Helbing, "Congested traffic states in empirical observations and
-    microscopic simulations", 2000; values of nuPlan's IDM planner.
+    microscopic simulations", 2000; values of nuPlan's IDM planner, whose s0 is 1 m.
 
     Attributes:
         min_gap_m: s0, bumper to bumper.

@@ -198,6 +198,31 @@ def test_a_delayed_plan_is_anchored_where_ego_was():
     assert np.linalg.norm(pose[:2] - at(np.array([4.0]))[0, :2]) < 0.5
 
 
+def test_ego_stays_at_the_height_that_the_ground_gave_it():
+    at = along_x(lambda t: 8 * t, 0.05)
+    times = np.arange(0, 2_000_001, 100_000)
+    plan, session = Trajectory(times, at(times / 1e6)), open_session()
+    dynamics = np.zeros(12)
+    dynamics[0] = 8.0
+    states = session.step(VehicleRequest(0, 100_000, plan.poses[0], dynamics, plan))
+    lifted = states.local_to_rig[-1] + np.array([0, 0, 0.4, 0, 0, 0, 0])
+    after = session.step(VehicleRequest(100_000, 200_000, lifted, dynamics, plan)).local_to_rig[-1]
+    assert after[2] == pytest.approx(0.4 + 0.05 * after[0], abs=5e-3)
+
+
+def test_the_wheels_turn_no_faster_than_their_rate():
+    def sharp(t):
+        return geometry.compose(geometry.pose(y=3.0), along_x(lambda t: 8 * t)(t))
+
+    rate = []
+    for limit in (0.2, 5.0):
+        vehicle = {"max_steer_rate_radps": limit, "wheelbase_m": 2.85}
+        _, _, motion = drive(sharp, 0.2, 8.0, start=geometry.IDENTITY, vehicle=vehicle)
+        rate.append(np.arctan(motion[1, 5] * 2.85 / motion[1, 0]) / 0.1)
+    assert rate[0] == pytest.approx(0.2, rel=1e-6)
+    assert rate[1] > 1.0
+
+
 def test_a_plan_that_ends_too_early_is_refused():
     plan = Trajectory(np.array([0, 50_000]), np.tile(geometry.IDENTITY, (2, 1)))
     with pytest.raises(PolicyError, match="100000 us"):

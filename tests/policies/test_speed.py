@@ -63,8 +63,10 @@ def test_it_brakes_with_8_mps2_at_most_and_less_behind_someone_faster():
     s = run(15.0, 15.0, ahead(4.0))
     speed = np.diff(s)[::2] / 0.1
     assert np.diff(speed[speed > 2.0]).min() == pytest.approx(-8.0 * 0.2, rel=1e-3)
-    s = run(15.0, 15.0, ahead(2.0, 20.0))
-    assert (np.diff(s, 2) / 0.01).min() > -SETTINGS.comfortable_brake_mps2 - 1.1
+    # One that cuts in 1 m ahead and is 3 m/s faster: IDM's gap of 11 m would ask for all.
+    s = run(15.0, 15.0, ahead(1.0, 18.0))
+    assert s[2] == pytest.approx(15.0 * 0.2 - 0.5 * SETTINGS.comfortable_brake_mps2 * 0.04)
+    assert run(15.0, 15.0, ahead(1.0, 15.5))[2] == pytest.approx(15.0 * 0.2 - 0.5 * 8.0 * 0.04)
 
 
 def test_who_leaves_is_forgotten_when_gone():
@@ -162,6 +164,33 @@ def test_who_crosses_now_is_waited_for_and_who_crosses_long_before_is_not():
     )
     assert len(gone.wait_m) == 0
     assert len(gone.rear_m) == 0
+
+
+def test_who_merges_ahead_is_followed_and_who_would_merge_behind_is_not():
+    def merging(x, speed_mps):
+        way = [[x - 0.2 * speed_mps, 3.2, 0.8, 0], [x, 3.0, 0.8, 0]]
+        return find(motion_of([0, 200_000], [way]), speed=10.0)
+
+    found = merging(25.0, 8.0)
+    np.testing.assert_allclose(found.speed_mps, 8.0)
+    assert found.rear_m.min() == pytest.approx(25.0 - 2.25 - FRONT_M, abs=1e-6)
+    assert len(merging(3.0, 8.0).rear_m) == 0
+
+
+def test_in_a_bend_egos_front_swings_out():
+    radius = 12.0
+    angle = 80 / 19 * np.arange(20) / radius
+    way = np.stack([radius * np.sin(angle), radius * (1 - np.cos(angle)), 0 * angle], axis=1)
+    path = smooth_path(way, np.zeros(3), np.array([1.0, 0, 0]), 8.0)
+    half = Vehicle().width_m / 2 + 0.25
+    for side, there in ((1, True), (-1, False)):
+        away = radius + side * (half + 0.3 + 0.4)
+        cone = [away * np.sin(1.0), radius - away * np.cos(1.0), 0.4, 1.0]
+        motion = motion_of([0, 200_000], [[cone, cone]])
+        found = find_obstacles(
+            path, 4.0, Vehicle(), motion, np.array([[0.6, 0.6, 0.8]]), np.array([False])
+        )
+        assert (len(found.rear_m) > 0) == there
 
 
 def test_a_new_actor_is_taken_to_move_along_if_it_is_a_vehicle():
