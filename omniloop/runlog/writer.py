@@ -208,8 +208,13 @@ class LogWriter:
         return self._channels[topic]
 
     def _add(self, topic: str, time_us: int, data: bytes) -> None:
+        if self._failed:
+            return
         time_ns = int(time_us) * 1000
-        self._do(lambda: self._writer.add_message(self._channel(topic), time_ns, data, time_ns))
+        try:
+            self._writer.add_message(self._channel(topic), time_ns, data, time_ns)
+        except OSError as error:
+            raise self._failure(error) from error
 
     def _finish(self) -> None:
         self._writer.finish()
@@ -222,13 +227,17 @@ class LogWriter:
         try:
             write()
         except OSError as error:
-            self._failed = True
-            file = getattr(self, "_file", None)
-            if file is not None:
-                with contextlib.suppress(OSError):
-                    file.close()  # it flushes, which fails once more
-            raise RunFolderError(
-                f"the log cannot be written: {error.strerror or error}",
-                where=str(self._path),
-                remedy="free some space or choose another run.dir, then go on with run.resume=true",
-            ) from error
+            raise self._failure(error) from error
+
+    def _failure(self, error: OSError) -> RunFolderError:
+        """Close the file for good and say why."""
+        self._failed = True
+        file = getattr(self, "_file", None)
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()  # it flushes, which fails once more
+        return RunFolderError(
+            f"the log cannot be written: {error.strerror or error}",
+            where=str(self._path),
+            remedy="free some space or choose another run.dir, then go on with run.resume=true",
+        )
