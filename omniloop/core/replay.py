@@ -45,6 +45,10 @@ class RecordedActors:
             union = np.append(np.arange(start, last, MAX_STATE_STEP_US, dtype=np.int64), last)
         self._table = scene.recorded_actors(union)
         self._static = np.array([a.is_static for a in scene.actors], dtype=bool)
+        seen = self._table.valid
+        self._first_seen = np.where(seen.any(axis=1), seen.argmax(axis=1), -1)
+        last = len(union) - 1 - seen[:, ::-1].argmax(axis=1)
+        self._last_seen = np.where(seen.any(axis=1), last, -1)
 
     def at(self, query_us: Times) -> ActorMotion:
         """Motion at times ``(K,)``; absent outside the recording, but for static actors,
@@ -55,8 +59,16 @@ class RecordedActors:
         outside = (query < times[0]) | (query > times[-1])
         if not outside.any():
             return ActorMotion(query, out.local_to_aabb, out.valid)
-        valid = out.valid & (~outside[None, :] | self._static[:, None])
-        poses = np.where(valid[..., None], out.local_to_aabb, geometry.IDENTITY)
+        valid = out.valid & ~outside
+        poses = out.local_to_aabb.copy()
+        for late, index in (
+            (query > times[-1], self._last_seen),
+            (query < times[0], self._first_seen),
+        ):
+            stays = np.ix_(np.flatnonzero(self._static & (index >= 0)), np.flatnonzero(late))
+            valid[stays] = True
+            poses[stays] = self._table.local_to_aabb[stays[0][:, 0], index[stays[0][:, 0]]][:, None]
+        poses[~valid] = geometry.IDENTITY
         return ActorMotion(query, poses, valid)
 
     def between(self, after_us: int, until_us: int) -> ActorMotion:

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from omniloop.core import geometry
 from omniloop.core.geometry import IDENTITY
+from tests.kinematics import finite_difference_motion
 
 EPOCH_US = 1_600_000_000_123_457
 
@@ -240,7 +241,7 @@ def test_motion_on_a_circle_is_found_at_any_clock(start_us, step_us):
     times = start_us + step_us * np.arange(40, dtype=np.int64)
     phase = rate * (times - start_us) / 1e6
     xyz = radius * np.stack([np.sin(phase), 1 - np.cos(phase), np.zeros(40)], axis=1)
-    motion = geometry.finite_difference_motion(times, geometry.poses_from_xyz_yaw(xyz, phase))
+    motion = finite_difference_motion(times, geometry.poses_from_xyz_yaw(xyz, phase))
     inner = motion[2:-2]
     # A chord of the angle 2a is shorter than its arc by sin(a) / a.
     half = rate * step_us / 1e6
@@ -259,9 +260,9 @@ def test_motion_on_a_circle_is_found_at_any_clock(start_us, step_us):
 def test_motion_is_given_in_the_body_frame():
     times = np.arange(5, dtype=np.int64) * 100_000
     xyz = np.stack([np.zeros(5), 3.0 * times / 1e6, np.zeros(5)], axis=1)
-    sideways = geometry.finite_difference_motion(times, geometry.poses_from_xyz_yaw(xyz, 0.0))
+    sideways = finite_difference_motion(times, geometry.poses_from_xyz_yaw(xyz, 0.0))
     np.testing.assert_allclose(sideways[:, :3], [[0, 3, 0]] * 5, atol=1e-12)
-    ahead = geometry.finite_difference_motion(times, geometry.poses_from_xyz_yaw(xyz, np.pi / 2))
+    ahead = finite_difference_motion(times, geometry.poses_from_xyz_yaw(xyz, np.pi / 2))
     np.testing.assert_allclose(ahead[:, :3], [[3, 0, 0]] * 5, atol=1e-12)
 
 
@@ -269,14 +270,14 @@ def test_acceleration_along_a_line_is_exact_inside():
     times = EPOCH_US + np.arange(9, dtype=np.int64) * 50_000
     t = (times - times[0]) / 1e6
     xyz = np.stack([2.0 * t + 0.5 * 3.0 * t**2, 0 * t, 0 * t], axis=1)
-    motion = geometry.finite_difference_motion(times, geometry.poses_from_xyz_yaw(xyz, 0.0))
+    motion = finite_difference_motion(times, geometry.poses_from_xyz_yaw(xyz, 0.0))
     np.testing.assert_allclose(motion[1:-1, 0], 2.0 + 3.0 * t[1:-1], rtol=1e-12)
     np.testing.assert_allclose(motion[2:-2, 6], 3.0, rtol=1e-10)
 
 
 def test_a_single_pose_has_no_motion():
-    assert not geometry.finite_difference_motion(np.array([7]), geometry.pose()[None]).any()
-    assert geometry.finite_difference_motion(np.zeros(0, np.int64), np.zeros((0, 7))).shape == (
+    assert not finite_difference_motion(np.array([7]), geometry.pose()[None]).any()
+    assert finite_difference_motion(np.zeros(0, np.int64), np.zeros((0, 7))).shape == (
         0,
         12,
     )

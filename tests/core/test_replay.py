@@ -177,3 +177,13 @@ def test_replayed_motion_keeps_the_recorded_times_and_adds_only_the_end(until_us
     motion = recorded.between(100_000, until_us)
     assert motion.times_us.tolist() == expected
     np.testing.assert_allclose(motion.local_to_aabb[0, :, 0], np.array(expected) / 1e5)
+
+
+def test_a_static_actor_stays_where_it_was_seen_after_the_recording_ends_and_others_go():
+    parked = track(range(200_000, 500_001, 100_000), "parked", is_static=True)
+    moving = track(range(0, 1_000_001, 100_000), "moving")
+    recorded = RecordedActors(scene_with(parked, moving))
+    motion = recorded.at(np.array([900_000, 1_000_000, 1_500_000]))
+    assert motion.valid.tolist() == [[False, False, True], [True, True, False]]
+    np.testing.assert_array_equal(motion.local_to_aabb[0, 2], parked.local_to_aabb[-1])
+    assert (motion.local_to_aabb[1, 2] == IDENTITY).all()

@@ -25,6 +25,7 @@ from omniloop.core.scene import (
     Vehicle,
 )
 from omniloop.core.schedule import Schedule
+from tests.kinematics import finite_difference_motion
 
 EGO = Vehicle(length_m=4.0, width_m=2.0, height_m=1.5, rear_axle_to_center_m=1.0)
 """Its box reaches from 1 m behind the rig origin to 3 m ahead of it."""
@@ -64,7 +65,7 @@ def poses_of(path: Path, t_s: Array, z: float = 0.0) -> Array:
 
 def states(times_us: Times, path: Path, handover_us: int) -> EgoMotion:
     poses = poses_of(path, (times_us - handover_us) / 1e6)
-    return EgoMotion(times_us, poses, geometry.finite_difference_motion(times_us, poses))
+    return EgoMotion(times_us, poses, finite_difference_motion(times_us, poses))
 
 
 def record(

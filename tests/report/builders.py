@@ -40,6 +40,7 @@ from omniloop.runlog.messages import LogHeader
 from omniloop.runlog.results import RolloutResult
 from omniloop.runlog.writer import LogWriter
 from omniloop.scenes.native import scene_to_bytes
+from tests.kinematics import finite_difference_motion
 
 START_US = 1_700_000_000_000_000
 SPEED_MPS = 10.0
@@ -140,7 +141,7 @@ def make_record(
     poses = scene.ego.sample(times)
     later = np.maximum(times - schedule.handover_us, 0) / 1e6
     poses[:, 0] += (speed_mps - SPEED_MPS) * later
-    ego = EgoMotion(times, poses, geometry.finite_difference_motion(times, poses))
+    ego = EgoMotion(times, poses, finite_difference_motion(times, poses))
     decisions = []
     for t in schedule.decisions_us.tolist():
         here = ego.trajectory.sample(t)[0]

@@ -13,6 +13,7 @@ from omniloop.core.contracts import SceneSource
 from omniloop.core.scene import ActorClass, HeightRaster, Scene
 from omniloop.scenes.av2 import Av2Scenes
 from omniloop.scenes.av2_sensor import REAR_AXLE_HEIGHT_M
+from tests.kinematics import finite_difference_motion
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "av2"
 MIAMI = "3b3570b4-7b0b-3268-a571-b0889dbf40b6"
@@ -63,7 +64,7 @@ def test_ego_drives_on_the_ground_along_its_lanes(scenes, name):
     assert shapely.contains_xy(drivable(scene), corners).all()
     lanes = [shapely.Polygon(lane.polygon[:, :2]) for lane in scene.map.lanes]
     assert shapely.contains_xy(shapely.union_all(shapely.buffer(lanes, 0.05)), rig[:, :2]).all()
-    moving = geometry.finite_difference_motion(scene.ego.times_us, rig)[:, 0] > 2
+    moving = finite_difference_motion(scene.ego.times_us, rig)[:, 0] > 2
     assert moving.any()
     headings = []
     for pose in rig[moving][::50]:

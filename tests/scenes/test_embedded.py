@@ -26,6 +26,7 @@ from omniloop.scenes.embedded_paths import (
 from omniloop.scenes.native import scene_hash
 from omniloop.scenes.validate import validate_scene
 from omniloop.scenes.validate_motion import overlap_m
+from tests.kinematics import finite_difference_motion
 
 IDS = ["crossing_pedestrian", "curve", "cut_in", "junction", "stopped_lead", "straight_road"]
 
@@ -36,9 +37,7 @@ def load(scene_id: str) -> Scene:
 
 
 def ego_motion(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    return scene.ego.times_us, geometry.finite_difference_motion(
-        scene.ego.times_us, scene.ego.poses
-    )
+    return scene.ego.times_us, finite_difference_motion(scene.ego.times_us, scene.ego.poses)
 
 
 def track_poses(scene: Scene, actor_id: str, times_us: np.ndarray) -> np.ndarray:
@@ -347,6 +346,6 @@ def test_an_arc_has_its_radius() -> None:
 def test_a_changing_lane_is_driven_with_the_nose_ahead() -> None:
     drive = Drive(straight(0.0, 0.0, 0.0, 200.0), 0.0, ((0.0, 20.0),), ((20.0, 0.0), (80.0, 3.5)))
     times = np.arange(0, 6_000_001, 10_000)
-    motion = geometry.finite_difference_motion(times, drive.local_to_rig(times))
+    motion = finite_difference_motion(times, drive.local_to_rig(times))
     assert np.abs(motion[1:-1, 1]).max() < 1e-3
     assert drive.local_to_rig(times)[-1, 1] == pytest.approx(3.5)

@@ -14,6 +14,7 @@ from omniloop.core import geometry
 from omniloop.core.contracts import SceneSource
 from omniloop.core.scene import Scene
 from omniloop.scenes.nuscenes import NuScenesScenes
+from tests.kinematics import finite_difference_motion
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "nuscenes_mini"
 NAMES = ["scene-0061", "scene-0103", "scene-0553", "scene-0655", "scene-0757"]
@@ -59,7 +60,7 @@ def test_ego_drives_smoothly_inside_the_drivable_area(scenes, name):
     scene = scenes[name]
     rig = scene.ego.poses
     assert np.abs(rig[0, :3]).max() <= 0.5
-    motion = geometry.finite_difference_motion(scene.ego.times_us, rig)
+    motion = finite_difference_motion(scene.ego.times_us, rig)
     assert np.abs(motion[:, 6]).max() < 3.5, "as recorded it reaches 100 m/s^2"
     assert np.abs(motion[:, 1]).max() < 0.2, "a rear axle does not move sideways"
     box = geometry.compose(rig, scene.vehicle.rig_to_aabb)
