@@ -101,11 +101,12 @@ def create(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:
     """
     known = parameters(kind, name)
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
+    group = f"{kind}.{name}" if kind == "metrics" else kind  # a run has many metrics
     for key in arguments:
         if key not in known and not takes_any:
             raise PluginError(
                 f"{kind} '{name}' has no setting '{key}'.{nearest(key, known)}",
-                where=f"{kind}.{key}={arguments[key]!r}",
+                where=f"{group}.{key}={arguments[key]!r}",
                 remedy=f"its settings: {', '.join(known) or 'none'}",
             )
     plugin_class = load_class(kind, name)
@@ -116,6 +117,6 @@ def create(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:
     except (TypeError, ValueError) as error:
         raise PluginError(
             f"{kind} '{name}' refuses its settings: {error}",
-            where=", ".join(f"{kind}.{k}={v!r}" for k, v in arguments.items()) or f"{kind}={name}",
+            where=", ".join(f"{group}.{k}={v!r}" for k, v in arguments.items()) or f"{kind}={name}",
             remedy=f"its settings: {', '.join(str(p) for p in known.values()) or 'none'}",
         ) from error

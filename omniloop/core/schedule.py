@@ -260,7 +260,8 @@ def build_schedule(
             f"the recording ends {(handover - scene.end_us) / US_PER_S:.3f} s before handover,"
             " so it cannot be followed until then",
             where=f"scene {scene.id}",
-            remedy="shorten sync.warmup_s, choose a smaller renderer.chunk, or leave the scene out",
+            remedy="shorten sync.warmup_s, lengthen sync.duration_s, choose a smaller renderer.chunk,"
+            " or leave the scene out",
         )
     return Schedule(
         context_start_us=scene.start_us, render_start_us=render_start, first_decision_us=first_decision,

@@ -30,5 +30,7 @@ def frame_interval_us(fps: int) -> int:
         ConfigError: `fps` is not between 1 and 1000.
     """
     if not 1 <= fps <= 1000:
-        raise ConfigError(f"fps is {fps}", remedy="give a frame rate between 1 and 1000")
+        raise ConfigError(
+            f"fps is {fps}", where="renderer.fps", remedy="give a frame rate between 1 and 1000"
+        )
     return US_PER_S // fps

@@ -48,7 +48,7 @@ class CallFunnel:
             return await answer
         except OmniloopError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plugin may be anybody's code
             place = f"{self.where}, {service}.{method}" + (
                 "" if time_us is None else f" at {time_us} us"
             )

@@ -210,6 +210,7 @@ def assemble(config: RunConfig) -> Setup:
         raise SceneError(
             f"every scene is excluded; {setup.exclusions[0].scene_id}: {setup.exclusions[0].reason}",
             where=f"{len(setup.exclusions)} scene(s)",
-            remedy="shorten sync.warmup_s, choose a smaller renderer.chunk, or give longer scenes",
+            remedy="shorten sync.warmup_s, lengthen sync.duration_s, choose a smaller renderer.chunk,"
+            " or give longer scenes",
         )
     return setup

@@ -254,6 +254,14 @@ def test_a_policy_that_raises_fails_as_a_policy_with_its_own_words():
     assert "line/0, policy.plan at 0 us" in str(caught.value)
 
 
+def test_a_policy_that_exits_fails_alone():
+    def leave(observation):
+        raise SystemExit(3)
+
+    with pytest.raises(PolicyError, match="policy raised SystemExit: 3"):
+        drive(make_scene(3.0), Bad(leave))
+
+
 def test_a_plan_that_does_not_reach_the_next_decision_fails_the_policy():
     with pytest.raises(PolicyError, match="ends at 0 us, before the next decision at 100000 us"):
         drive(make_scene(3.0), Bad(lambda o: straight_plan(o, 5.0, 0.05)), warmup_s=0.0)
