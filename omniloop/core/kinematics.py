@@ -8,15 +8,19 @@ from omniloop.core import geometry
 from omniloop.core.motion import EgoMotion, Times, Trajectory
 from omniloop.core.time import US_PER_S
 
+_LEAST_US = 20_000
+"""Nearer than this to an end, a symmetric window would amplify the noise of poses."""
+
 
 def motion_at(local_to_rig: Trajectory, times_us: Times, half_us: int) -> EgoMotion:
     """Sample a trajectory with its motion in the body frame.
 
     Velocities are central differences over ``+-half_us``. Accelerations are the change
     between the mean velocities of the two halves, as an observer at rest sees them, so that a
-    steady turn has its centripetal acceleration. At the ends of the trajectory the halves
-    shrink; where one is empty, accelerations are 0. Times are subtracted as integers, so that
-    epoch-sized timestamps lose nothing.
+    steady turn has its centripetal acceleration. Near an end of the trajectory both halves
+    shrink alike; within 20 ms of it the outer half alone does, and where it is empty
+    accelerations are 0. Times are subtracted as integers, so that epoch-sized timestamps
+    lose nothing.
 
     Args:
         local_to_rig: At least one pose.
@@ -25,8 +29,11 @@ def motion_at(local_to_rig: Trajectory, times_us: Times, half_us: int) -> EgoMot
     """
     times = np.asarray(times_us, dtype=np.int64)
     k = len(times)
-    lo_us = np.maximum(times - half_us, local_to_rig.start_us)
-    hi_us = np.minimum(times + half_us, local_to_rig.end_us)
+    start_us, end_us = local_to_rig.start_us, local_to_rig.end_us
+    nearer_us = np.minimum(times - start_us, end_us - times)
+    reach_us = np.where(nearer_us < _LEAST_US, half_us, np.minimum(nearer_us, half_us))
+    lo_us = np.maximum(times - reach_us, start_us)
+    hi_us = np.minimum(times + reach_us, end_us)
     poses = local_to_rig.sample(np.concatenate([lo_us, times, hi_us]))
     now = poses[k : 2 * k]
     half_s = np.concatenate([times - lo_us, hi_us - times]) / US_PER_S  # (2K,)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from omniloop.core.contracts import SessionInfo, VehicleRequest
 from omniloop.core.kinematics import motion_at
-from omniloop.core.motion import EgoMotion, Trajectory, grid_times_us
+from omniloop.core.motion import EgoMotion, grid_times_us
 from omniloop.core.time import MAX_STATE_STEP_US
 from omniloop.physics.tracking import PoseHistory
 
@@ -14,8 +12,7 @@ from omniloop.physics.tracking import PoseHistory
 class PerfectController:
     """Puts ego exactly on the plan in force.
 
-    States are every 100 ms and at the target; their motion is differenced from the driven
-    path before them and the plan after them.
+    States are every 100 ms and at the target; their motion is differenced from the plan.
     """
 
     def open(self, session: SessionInfo) -> PerfectSession:
@@ -38,13 +35,9 @@ class PerfectSession:
         history, now_us = self._history, request.time_us
         history.adopt(now_us, request.local_to_rig)
         plan = history.anchored_plan(request)
-        past_us, past = history.since(now_us - MAX_STATE_STEP_US)
-        ahead = int(np.searchsorted(plan.times_us, now_us, side="right"))
-        driven = Trajectory.unchecked(
-            np.concatenate([past_us, plan.times_us[ahead:]]),
-            np.concatenate([past, plan.poses[ahead:]]),
-        )
         times_us = grid_times_us(now_us, request.target_us, MAX_STATE_STEP_US)
-        states = motion_at(driven, times_us, MAX_STATE_STEP_US)
+        # Motion is the plan's own: where a late plan sets ego beside its old one, the step
+        # between the two must not look like a speed.
+        states = motion_at(plan, times_us, MAX_STATE_STEP_US)
         history.extend(states)
         return states

@@ -52,11 +52,6 @@ class PoseHistory:
         alpha = np.array((time_us - self._times_us[lo]) / span)
         return geometry.interpolate_poses(self._poses[lo], self._poses[hi], alpha)
 
-    def since(self, time_us: int) -> tuple[list[int], list[Array]]:
-        """Times and poses from the last one at or before `time_us` on."""
-        lo = max(bisect_right(self._times_us, time_us) - 1, 0)
-        return self._times_us[lo:], self._poses[lo:]
-
     def anchored_plan(self, request: VehicleRequest) -> Trajectory:
         """The plan in force, moved to start at ego's own pose at its first timestamp.
 

@@ -215,3 +215,17 @@ def test_decisions_and_throttling_are_stated(tmp_path):
     if result.throttled is not None:
         assert result.throttled["declared_hz"] > result.throttled["actual_hz"]
     assert result.privileged == ["actors"]
+
+
+@pytest.mark.parametrize("latency_us", [100_000, 200_000, 500_000])
+def test_decision_latency_costs_comfort_not_sanity(tmp_path, latency_us):
+    settings = (
+        "scenes.ids=curve",
+        "renderer=none",
+        "sync.warmup_s=1",
+        f"sync.decision_latency_us={latency_us}",
+    )
+    result = run(tmp_path, *settings).results[0]
+    assert result.outcome == "completed"
+    assert result.metrics["path_distance_max_m"].value < 1.0
+    assert 0.8 < result.metrics["progress_rel"].value < 1.2
