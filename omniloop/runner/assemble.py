@@ -22,9 +22,11 @@ from omniloop.core.schedule import SceneTooShort, Schedule, build_schedule
 from omniloop.metrics.scoring import check_names
 from omniloop.orchestrator.compat import cameras_for, check_schedule, check_specs
 from omniloop.orchestrator.services import Services
-from omniloop.scenes.native import scene_to_bytes
+from omniloop.scenes.native import scene_from_bytes, scene_to_bytes
 
 _SCENES_IN_MEMORY = 8
+_BUNDLE_BYTES = 64 << 20
+"""Scenes wait for their rollouts as bundles up to this size in all, beyond it in their files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +132,7 @@ class Setup:
     exclusions: list[Exclusion] = field(default_factory=list)
     drawing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     _cache: OrderedDict[str, PreparedScene] = field(default_factory=OrderedDict)
+    _bundles: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def policy_spec(self) -> PolicySpec:
@@ -151,13 +154,21 @@ class Setup:
         if scene_id in self._cache:
             self._cache.move_to_end(scene_id)
             return self._cache[scene_id]
-        prepared = self._prepare(self.source.load(scene_id))
+        bundle = self._bundles.get(scene_id)
+        if bundle is None:
+            scene = self.source.load(scene_id)
+            bundle = scene_to_bytes(scene)
+        else:  # the same to the bit, and read ten times faster than most recordings
+            scene = scene_from_bytes(bundle, scene_id)
+        prepared = self._prepare(scene, bundle)
+        if sum(map(len, self._bundles.values())) + len(bundle) <= _BUNDLE_BYTES:
+            self._bundles[scene_id] = bundle
         self._cache[scene_id] = prepared
         if len(self._cache) > _SCENES_IN_MEMORY:
             self._cache.popitem(last=False)
         return prepared
 
-    def _prepare(self, scene: Scene) -> PreparedScene:
+    def _prepare(self, scene: Scene, bundle: bytes) -> PreparedScene:
         config, sync = self.config, self.config.sync
         cameras = cameras_for(scene, self.policy_spec, self.renderer_spec)
         schedule = build_schedule(
@@ -179,7 +190,6 @@ class Setup:
             route = route_from_lanes(scene.map, scene.ego)
         else:
             route = route_from_recording(scene.ego, scene.map)
-        bundle = scene_to_bytes(scene)
         return PreparedScene(
             scene=scene, bundle=bundle, sha256=hashlib.sha256(bundle).hexdigest(), cameras=cameras,
             schedule=schedule, recorded_actors=RecordedActors(scene), route=route,
