@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from omniloop.core import geometry
-from omniloop.core.contracts import Observation, Plan, PolicySpec, SessionInfo, TrafficRequest
+from omniloop.core.contracts import (
+    GroundRequest,
+    GroundResult,
+    Observation,
+    Plan,
+    PolicySpec,
+    SessionInfo,
+    TrafficRequest,
+)
 from omniloop.core.motion import ActorMotion, Trajectory
 from omniloop.core.replay import RecordedActors
 
@@ -44,6 +52,68 @@ class Slow(Straight):
 
         time.sleep(0.05)
         return super().plan(observation)
+
+
+class NoPlan(Straight):
+    """Forgets to return its plan."""
+
+    def plan(self, observation: Observation) -> Plan:
+        return None  # type: ignore[return-value]
+
+
+class BarePlan(Straight):
+    """Returns a plan without a trajectory."""
+
+    def plan(self, observation: Observation) -> Plan:
+        return Plan(None)  # type: ignore[arg-type]
+
+
+class ClosesBadly:
+    """A policy whose sessions cannot be closed."""
+
+    spec = Straight.spec
+
+    def open(self, session: SessionInfo, cameras: object) -> ClosesBadly._Session:
+        return ClosesBadly._Session()
+
+    class _Session(Straight):
+        def close(self) -> None:
+            raise RuntimeError("the door is stuck")
+
+
+class GroundInPlace:
+    """A ground that writes into its request."""
+
+    def open(self, session: SessionInfo) -> GroundInPlace:
+        return self
+
+    def correct(self, request: GroundRequest) -> GroundResult:
+        poses = request.local_to_aabb
+        poses[:, 2] += 1.0
+        return GroundResult(poses, np.zeros(len(poses), dtype=np.int8))
+
+
+class Silent:
+    """Traffic, controller or ground that answers nothing."""
+
+    def open(self, session: SessionInfo) -> Silent:
+        return self
+
+    def step(self, request: object) -> None:
+        return None
+
+    correct = step
+
+
+class FlatPoses:
+    """A ground that forgets the poses' last axis."""
+
+    def open(self, session: SessionInfo) -> FlatPoses:
+        return self
+
+    def correct(self, request: GroundRequest) -> GroundResult:
+        poses = request.local_to_aabb
+        return GroundResult(poses[:, 0].copy(), np.zeros(len(poses), dtype=np.int8))
 
 
 class BrokenTraffic:

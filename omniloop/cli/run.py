@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from omniloop.configs.schema import RunConfig
+from omniloop.core.errors import OmniloopError
 from omniloop.report.html import write_report
 from omniloop.report.table import print_scores
 from omniloop.runlog.results import RolloutResult
@@ -72,6 +73,12 @@ def run_and_report(config: RunConfig) -> int:
         )
         if watcher.run_dir:
             typer.echo(f"  go on with run.name={watcher.run_dir.name} run.resume=true", err=True)
+        return 1
+    except OmniloopError as error:
+        if watcher.run_dir is None:  # bad input, found before anything started
+            raise
+        watcher.close()
+        typer.echo(f"error: {error}", err=True)
         return 1
     finally:
         watcher.close()

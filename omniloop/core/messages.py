@@ -141,13 +141,19 @@ class Plan:
             means "not ready yet", which is accepted during warm-up only.
         samples: Further sampled trajectories, if the policy has them.
         reasoning: Text that explains the plan; may be empty.
-        terminate: Ask the rollout to end here.
+        terminate: Ask the rollout to end here; dropped in warm-up with the rest of the plan.
     """
 
     local_to_rig: Trajectory = EMPTY_TRAJECTORY
     samples: tuple[Trajectory, ...] = ()
     reasoning: str = ""
     terminate: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.local_to_rig, Trajectory):
+            raise TypeError(
+                f"a plan's local_to_rig is a Trajectory, not a {type(self.local_to_rig).__name__}"
+            )
 
 
 @dataclass(frozen=True)

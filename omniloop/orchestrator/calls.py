@@ -7,9 +7,20 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from omniloop.core.contracts import GroundResult, Plan, RenderResult
 from omniloop.core.errors import OmniloopError, PolicyError, ServiceError
+from omniloop.core.motion import ActorMotion, EgoMotion
 
 T = TypeVar("T")
+
+_ANSWERS: dict[tuple[str, str], type] = {
+    ("policy", "plan"): Plan,
+    ("controller", "step"): EgoMotion,
+    ("traffic", "step"): ActorMotion,
+    ("ground", "correct"): GroundResult,
+    ("renderer", "render"): RenderResult,
+}
+"""What each service must answer with."""
 
 
 @dataclass
@@ -39,20 +50,29 @@ class CallFunnel:
         """Await a service's answer.
 
         Raises:
-            PolicyError: the policy raised anything of its own.
-            ServiceError: another service raised anything of its own.
+            PolicyError: the policy raised anything of its own, or returned no plan.
+            ServiceError: another service raised anything of its own, or returned
+                something that is no answer to this method.
             OmniloopError: passed through as it is.
         """
         began = time.perf_counter()
+        place = f"{self.where}, {service}.{method}" + (
+            "" if time_us is None else f" at {time_us} us"
+        )
+        kind = PolicyError if service == "policy" else ServiceError
         try:
-            return await answer
+            got = await answer
+            wanted = _ANSWERS.get((service, method), object)
+            if not isinstance(got, wanted):
+                article = "an" if wanted.__name__[0] in "AE" else "a"
+                raise kind(
+                    f"{service} returned a {type(got).__name__}, not {article} {wanted.__name__}",
+                    where=place, remedy=f"return an omniloop {wanted.__name__}",
+                )  # fmt: skip
+            return got
         except OmniloopError:
             raise
         except (Exception, SystemExit) as error:  # a plugin may be anybody's code
-            place = f"{self.where}, {service}.{method}" + (
-                "" if time_us is None else f" at {time_us} us"
-            )
-            kind = PolicyError if service == "policy" else ServiceError
             raise kind(f"{service} raised {type(error).__name__}: {error}", where=place) from error
         finally:
             took = time.perf_counter() - began

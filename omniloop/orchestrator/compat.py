@@ -92,9 +92,11 @@ def check_schedule(policy: PolicySpec, schedule: Schedule, latency_us: int) -> N
     """Check that plans reach the next decision.
 
     Raises:
-        ConfigError: the policy's horizon is too short for the decision period.
+        ConfigError: the policy's horizon is too short for the decision period and latency.
     """
-    need_us = schedule.decision_period_us + latency_us
+    period_us = schedule.decision_period_us
+    # A plan takes over at the first decision by which it is available, and drives to the next.
+    need_us = (-(-latency_us // period_us) + 1) * period_us
     if seconds_to_us(policy.horizon_s) < need_us:
         raise ConfigError(
             f"the policy plans {policy.horizon_s} s ahead, but must reach {need_us / US_PER_S} s",

@@ -14,14 +14,13 @@ from omniloop.core.contracts import (
     CameraFrame,
     GroundRequest,
     Observation,
-    Plan,
     PolicySpec,
     RenderRequest,
     SessionInfo,
     TrafficRequest,
     VehicleRequest,
 )
-from omniloop.core.errors import PolicyError, ServiceError
+from omniloop.core.errors import ServiceError
 from omniloop.core.geometry import Array
 from omniloop.core.motion import ActorMotion, EgoMotion, Trajectory
 from omniloop.core.record import Decision, RolloutRecord
@@ -232,18 +231,13 @@ class _Loop:
             plan = await self._call(
                 "policy", "plan", self._sessions.policy.plan(observation), time_us
             )
-            if not isinstance(plan, Plan):
-                raise PolicyError(
-                    f"the policy returned a {type(plan).__name__}",
-                    where=f"{self._spec.session_id} at {time_us} us", remedy="return an omniloop Plan",
-                )  # fmt: skip
             decision = Decision(
                 time_us=time_us, available_us=time_us + self._spec.latency_us,
                 plan=plan, dropped=warmup, route=observation.route,
             )  # fmt: skip
             self._plans.add(decision)
             self._record.plan(decision)
-            if plan.terminate:
+            if plan.terminate and not warmup:
                 self._stopped_by = "policy"
                 return
         for phase in (
@@ -308,6 +302,7 @@ class _Loop:
         step = self._interval
         assert step.ego is not None
         boxes = geometry.shift_body(step.ego.local_to_rig, self._rig_to_center_m)
+        boxes.setflags(write=False)  # a ground that corrected in place would go unnoticed
         step.ego_local_to_aabb = boxes
         if step.warmup:
             return
@@ -362,6 +357,7 @@ class _Loop:
         motion, valid = step.actors, step.actors.valid
         sizes = np.broadcast_to(self._scene.actor_sizes_m[:, None], (*valid.shape, 3))
         request = GroundRequest(motion.local_to_aabb[valid], sizes[valid])
+        request.local_to_aabb.setflags(write=False)
         result = await self._call(
             "ground", "correct", self._sessions.ground.correct(request), event.time_us
         )

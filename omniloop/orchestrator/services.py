@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from types import TracebackType
 
 from omniloop.core.cameras import Camera
 from omniloop.core.contracts import (
@@ -21,8 +22,13 @@ from omniloop.core.contracts import (
     VehicleController,
     VehicleSession,
 )
+from omniloop.core.errors import OmniloopError
 from omniloop.core.seeds import derive_seed
 from omniloop.orchestrator.calls import CallFunnel
+
+_Exit = Callable[
+    [type[BaseException] | None, BaseException | None, TracebackType | None], Awaitable[None]
+]
 
 SERVICES = ("renderer", "ground", "controller", "policy", "traffic")
 """Order in which sessions open; they close in reverse (AlpaSim's order)."""
@@ -85,9 +91,21 @@ async def open_sessions(
             info = replace(session, seed=seeds[name])
             arguments = (info, cameras) if name in ("policy", "renderer") else (info,)
             opened[name] = await call(name, "open", service.open(*arguments))
-            stack.push_async_callback(_close, name, opened[name], call)
+            stack.push_async_exit(_closing(name, opened[name], call))
         yield Sessions(**opened)  # type: ignore[arg-type]
 
 
-async def _close(name: str, session: object, call: CallFunnel) -> None:
-    await call(name, "close", session.close())  # type: ignore[attr-defined]
+def _closing(name: str, session: object, call: CallFunnel) -> _Exit:
+    """Close a session; an error of its own never takes the place of an earlier one."""
+
+    async def close(
+        kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await call(name, "close", session.close())  # type: ignore[attr-defined]
+        except OmniloopError as late:
+            if error is None:
+                raise
+            error.add_note(late.what)
+
+    return close

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omniloop.core.contracts import MetricValue
-from omniloop.core.errors import OmniloopError, PolicyError, RunFolderError
+from omniloop.core.errors import OmniloopError, PolicyError, RunFolderError, ServiceError
 from omniloop.core.record import RolloutRecord
 from omniloop.core.time import US_PER_S
 from omniloop.metrics.online import IncidentWatch
@@ -62,7 +62,13 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
             raise
         except OmniloopError as caught:
             error = caught
-            log.notice(prepared.schedule.end_us, f"{type(caught).__name__}: {caught.what}")
+        except Exception as caught:  # an answer may be wrong in ways nobody looks for
+            error = ServiceError(
+                f"the rollout broke down: {type(caught).__name__}: {caught}", where=job.name,
+                remedy="check the shapes and times of what the plugins return",
+            )  # fmt: skip
+        if error is not None:
+            log.notice(prepared.schedule.end_us, f"{type(error).__name__}: {error.what}")
     simulated_s = time.perf_counter() - began
     if record is not None:
         values = score(record, setup.metrics)
@@ -71,7 +77,15 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
         values = undefined_scores(setup.metrics, reason)
     scored_s = time.perf_counter() - began - simulated_s
     if record is not None and setup.config.run.video:
-        await _write_video(setup, rollout_dir, job, values)
+        try:
+            await _write_video(setup, rollout_dir, job, values)
+        except (RunFolderError, OSError):
+            raise
+        except Exception as caught:
+            error = ServiceError(
+                f"the video cannot be made: {type(caught).__name__}: {caught}", where=job.name,
+                remedy="go on with run.resume=true, which tries again, or leave run.video out",
+            )  # fmt: skip
     result = _result(setup, prepared, job, spec, record, error, values, call, log)
     result.timings.update(
         rollout_s=round(simulated_s, 6),

@@ -7,6 +7,7 @@ pyarrow: members are sorted, stored without a second compression, and dated 1980
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -83,7 +84,8 @@ def write_bundle(scene: Scene, path: str | Path) -> Path:
         temporary.write_bytes(data)
         temporary.replace(target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise SceneError(
             f"the bundle cannot be written: {error}",
             where=str(target),

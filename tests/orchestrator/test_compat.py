@@ -96,7 +96,9 @@ def test_a_horizon_must_reach_the_next_decision_and_the_latency():
     check_schedule(policy, schedule(policy, 8), 0)
     with pytest.raises(ConfigError, match=r"plans 0\.5 s ahead, but must reach 0\.533328 s"):
         check_schedule(policy, schedule(policy, 16), 0)
-    with pytest.raises(ConfigError, match=r"must reach 0\.566664 s"):
+    with pytest.raises(ConfigError, match=r"must reach 0\.533328 s"):
+        check_schedule(policy, schedule(policy, 8), 1)
+    with pytest.raises(ConfigError, match=r"must reach 0\.799992 s"):
         check_schedule(policy, schedule(policy, 8), 300_000)
 
 

@@ -296,6 +296,13 @@ def test_a_policy_may_end_the_rollout():
     assert watched.record.frontier_us == 300_000
 
 
+def test_a_policy_cannot_end_the_rollout_in_warmup():
+    plan = Bad(lambda o: Plan(straight_plan(o, 5, 2).local_to_rig, terminate=o.time_us <= 400_000))
+    watched = drive(make_scene(3.0), plan, warmup_s=0.5)
+    assert watched.record.stopped_by == ""
+    assert watched.record.frontier_us == 3_000_000
+
+
 def test_a_plan_without_an_anchor_starts_at_ego():
     def late(observation):
         plan = straight_plan(observation, 8.0, 3.0).local_to_rig

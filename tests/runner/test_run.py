@@ -81,6 +81,53 @@ def test_infrastructure_failure_is_an_exit_code_and_is_retried_on_resume(tmp_pat
     assert again.resumed == 2
 
 
+@pytest.mark.parametrize(
+    ("setting", "outcome", "what"),
+    [
+        ("policy=tests.plugins:BarePlan", "policy_failed", "not a NoneType"),
+        ("policy=tests.plugins:NoPlan", "policy_failed", "returned a NoneType, not a Plan"),
+        ("controller=tests.plugins:Silent", "infrastructure_failed", "not an EgoMotion"),
+        ("traffic=tests.plugins:Silent", "infrastructure_failed", "not an ActorMotion"),
+        ("ground=tests.plugins:Silent", "infrastructure_failed", "not a GroundResult"),
+        ("ground=tests.plugins:FlatPoses", "infrastructure_failed", "broke down"),
+        ("ground=tests.plugins:GroundInPlace", "infrastructure_failed", "read-only"),
+    ],
+)
+def test_an_answer_of_the_wrong_kind_fails_the_rollout_not_the_run(
+    tmp_path, setting, outcome, what
+):
+    finished = run(tmp_path, *QUICK, setting)
+    assert [result.outcome for result in finished.results] == [outcome] * 2
+    assert all(what in result.error["what"] for result in finished.results)
+    assert finished.exit_code == (outcome == "infrastructure_failed")
+
+
+def test_a_session_that_cannot_be_closed_hides_no_earlier_failure(tmp_path):
+    finished = run(
+        tmp_path, *QUICK, "policy=tests.plugins:ClosesBadly",
+        "traffic=tests.plugins:BrokenTraffic", "run.seeds=2",
+    )  # fmt: skip
+    assert outcomes(finished)["curve", 0] == "policy_failed"
+    assert outcomes(finished)["curve", 1] == "infrastructure_failed"
+
+
+def test_a_video_that_fails_takes_no_other_rollout_down(tmp_path, monkeypatch):
+    pytest.importorskip("av")
+
+    def broken(log: Path, target: Path, **_: object) -> None:
+        if "curve" in target.name:
+            raise RuntimeError("the encoder died")
+
+    monkeypatch.setattr("omniloop.report.video.video_from_log", broken)
+    finished = run(tmp_path, *QUICK, "run.video=true")
+    assert outcomes(finished) == {
+        ("straight_road", 0): "completed", ("curve", 0): "infrastructure_failed",
+    }  # fmt: skip
+    failed = next(r for r in finished.results if r.scene == "curve")
+    assert "the encoder died" in failed.error["what"]
+    assert finished.exit_code == 1
+
+
 def test_an_existing_folder_is_left_alone_and_both_remedies_are_named(tmp_path):
     run(tmp_path, *QUICK)
     before = {p: p.stat().st_mtime_ns for p in sorted(tmp_path.rglob("*"))}

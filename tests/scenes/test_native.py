@@ -315,6 +315,12 @@ def test_a_folder_of_bundles_is_a_source(tmp_path: Path) -> None:
     assert_same(source.load("curve"), EmbeddedScenes().load("curve"))
 
 
+def test_a_folder_that_is_a_file_is_one_clear_message(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SceneError, match="cannot be written"):
+        write_bundle(full_scene(), tmp_path / "file" / "one.zip")
+
+
 def test_one_bundle_is_a_source(tmp_path: Path) -> None:
     path = write_bundle(full_scene(), tmp_path / "new" / "one.zip")
     assert NativeScenes(str(path)).ids() == ["full"]
