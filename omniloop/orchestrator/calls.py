@@ -56,27 +56,34 @@ class CallFunnel:
             OmniloopError: passed through as it is.
         """
         began = time.perf_counter()
-        place = f"{self.where}, {service}.{method}" + (
-            "" if time_us is None else f" at {time_us} us"
-        )
-        kind = PolicyError if service == "policy" else ServiceError
         try:
             got = await answer
             wanted = _ANSWERS.get((service, method), object)
             if not isinstance(got, wanted):
                 article = "an" if wanted.__name__[0] in "AE" else "a"
-                raise kind(
+                raise _kind(service)(
                     f"{service} returned a {type(got).__name__}, not {article} {wanted.__name__}",
-                    where=place, remedy=f"return an omniloop {wanted.__name__}",
+                    where=self._place(service, method, time_us), remedy=f"return an omniloop {wanted.__name__}",
                 )  # fmt: skip
             return got
         except OmniloopError:
             raise
         except (Exception, SystemExit) as error:  # a plugin may be anybody's code
-            raise kind(f"{service} raised {type(error).__name__}: {error}", where=place) from error
+            raise _kind(service)(
+                f"{service} raised {type(error).__name__}: {error}",
+                where=self._place(service, method, time_us),
+            ) from error
         finally:
             took = time.perf_counter() - began
             stats = self.stats.setdefault(f"{service}.{method}", CallStats())
             stats.calls += 1
             stats.total_s += took
             stats.longest_s = max(stats.longest_s, took)
+
+    def _place(self, service: str, method: str, time_us: int | None) -> str:
+        when = "" if time_us is None else f" at {time_us} us"
+        return f"{self.where}, {service}.{method}{when}"
+
+
+def _kind(service: str) -> type[OmniloopError]:
+    return PolicyError if service == "policy" else ServiceError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class Phase(IntEnum):
@@ -27,8 +27,7 @@ class Phase(IntEnum):
     RENDER = 8
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """Something that happens at a simulated instant.
 
     Attributes:

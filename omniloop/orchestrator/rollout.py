@@ -37,6 +37,9 @@ from omniloop.orchestrator.recorder import Recorder
 from omniloop.orchestrator.services import Services, Sessions, open_sessions
 from omniloop.orchestrator.world import World
 
+_YIELD_EVERY = 4
+"""Services in this process never wait: after so many decisions others, and Ctrl-C, get in."""
+
 Watch = Callable[[EgoMotion, ActorMotion], str]
 """Looks at newly committed states; a non-empty answer ends the rollout."""
 
@@ -377,7 +380,8 @@ class _Loop:
                 f"motion cannot be committed: {error}",
                 where=f"{self._spec.session_id} at {event.time_us} us",
             ) from error
-        await asyncio.sleep(0)  # services here never wait: let others in, and Ctrl-C
+        if step.index % _YIELD_EVERY == 0:
+            await asyncio.sleep(0)
         if self._watch is not None and not step.warmup:
             self._stopped_by = self._watch(step.ego, step.actors)
 
