@@ -16,6 +16,8 @@ from omniloop.core.contracts import (
 )
 from omniloop.core.motion import ActorMotion, Trajectory
 from omniloop.core.replay import RecordedActors
+from omniloop.core.scene import Scene
+from omniloop.scenes.embedded import EmbeddedScenes
 
 
 class Straight:
@@ -131,3 +133,13 @@ class BrokenTraffic:
             if self._fails:
                 raise ConnectionError("traffic went away")
             return self._recorded.between(request.time_us, request.target_us)
+
+
+class OneScene:
+    """A source of scenes that needs no path."""
+
+    def ids(self) -> list[str]:
+        return ["curve"]
+
+    def load(self, scene_id: str) -> Scene:
+        return EmbeddedScenes().load(scene_id)

@@ -20,7 +20,13 @@ from omniloop.core.errors import RunFolderError
 from omniloop.core.record import RolloutRecord
 from omniloop.runlog import tables
 from omniloop.runlog.files import usable
-from omniloop.runlog.results import RESULT_NAME, RolloutResult, find_results, write_result
+from omniloop.runlog.results import (
+    RESULT_NAME,
+    RolloutResult,
+    find_results,
+    read_result,
+    write_result,
+)
 from omniloop.runlog.run_yaml import RUN_YAML, read_run_yaml, to_yaml, write_run_yaml
 
 __all__ = [
@@ -148,6 +154,16 @@ class RunFolder:
             return found.results
         by_key = {result.key: result for result in found.results}
         return [by_key[key] for key in wanted if key in by_key]
+
+    def attempts(self, scene_id: str, seed: int) -> int:
+        """How often a rollout has ended before, as far as its result tells."""
+        path = rollout_dir(self.path, scene_id, seed) / RESULT_NAME
+        if not path.is_file():
+            return 0
+        try:
+            return read_result(path).attempts
+        except RunFolderError:
+            return 0  # damaged; `completed` has named it
 
     def begin_rollout(self, scene_id: str, seed: int) -> Path:
         """Return a rollout's folder, empty: what an earlier attempt left is removed.

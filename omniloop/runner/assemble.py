@@ -53,9 +53,10 @@ class Exclusion:
 def open_source(config: ScenesConfig) -> SceneSource:
     """Construct the scene source of a config."""
     arguments = config.arguments
-    if config.path is not None or "path" in registry.parameters("scenes", config.name):
-        arguments = {"path": config.path, **arguments}
-    if config.path is None and config.name != "embedded":
+    path = registry.parameters("scenes", config.name).get("path")
+    if config.path is not None:
+        arguments["path"] = config.path
+    elif path is not None and path.default is path.empty:
         raise SceneError(
             f"scenes={config.name} needs a path", where="scenes.path",
             remedy="add scenes.path=FOLDER with the recordings",

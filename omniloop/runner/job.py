@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omniloop.core.contracts import MetricValue
@@ -48,6 +48,7 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
     """
     began = time.perf_counter()
     prepared = setup.prepare(job.scene_id)
+    attempts = folder.attempts(job.scene_id, job.seed) + 1
     rollout_dir = folder.begin_rollout(job.scene_id, job.seed)
     call = CallFunnel(job.name)
     spec = _spec(setup, prepared, job)
@@ -92,7 +93,7 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
         scoring_s=round(scored_s, 6),
         wall_s=round(time.perf_counter() - began, 6),
     )
-    folder.finish_rollout(result, record)
+    folder.finish_rollout(replace(result, attempts=attempts), record)
     return result
 
 

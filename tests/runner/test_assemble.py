@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from omniloop.configs.compose import compose
+from omniloop.core.errors import PluginError
 from omniloop.runner.assemble import assemble
 from omniloop.scenes.native import scene_to_bytes
 
@@ -30,3 +31,9 @@ def test_prepared_scenes_are_shared_between_rollouts_and_few_stay_in_memory():
     setup = assemble(compose(["renderer=none"]))
     assert setup.prepare("curve") is setup.prepare("curve")
     assert len(setup._cache) <= 8
+
+
+def test_a_source_that_takes_no_path_needs_none_and_refuses_one():
+    assert assemble(compose(["scenes=tests.plugins:OneScene", "renderer=none"])).ids == ["curve"]
+    with pytest.raises(PluginError, match="has no setting 'path'"):
+        assemble(compose(["scenes=tests.plugins:OneScene", "scenes.path=x", "renderer=none"]))

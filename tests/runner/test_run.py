@@ -79,6 +79,8 @@ def test_infrastructure_failure_is_an_exit_code_and_is_retried_on_resume(tmp_pat
         tmp_path, *QUICK, "traffic=tests.plugins:BrokenTraffic", "run.seeds=2", "run.resume=true"
     )
     assert again.resumed == 2
+    assert {r.attempts for r in again.results if r.seed == 1} == {2}
+    assert {r.attempts for r in again.results if r.seed == 0} == {1}
 
 
 @pytest.mark.parametrize(
