@@ -62,13 +62,3 @@ class Recorder(Protocol):
     def end(self, time_us: int, stopped_by: str) -> None:
         """The rollout ended; `stopped_by` is empty at the schedule's end."""
         ...
-
-
-class NullRecorder:
-    """Records nothing."""
-
-    def _ignore(self, *_: object) -> None:
-        return None
-
-    observation = plan = vehicle = ground = traffic = commit = _ignore
-    render_request = frame = notice = end = _ignore

@@ -58,7 +58,9 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
         log.scene(prepared.bundle)
         log.header(_header(setup, prepared, job, spec), prepared.scene)
         try:
-            record = await run_rollout(spec, setup.services, log, call, _watch(setup, prepared))
+            record = await run_rollout(
+                spec, setup.services, log, call, _watch(setup, prepared, log)
+            )
         except RunFolderError:
             raise
         except OmniloopError as caught:
@@ -93,7 +95,8 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
         scoring_s=round(scored_s, 6),
         wall_s=round(time.perf_counter() - began, 6),
     )
-    folder.finish_rollout(replace(result, attempts=attempts), record)
+    result = replace(result, attempts=attempts)
+    folder.finish_rollout(result, record)
     return result
 
 
@@ -121,7 +124,7 @@ def _header(setup: Setup, prepared: PreparedScene, job: Job, spec: RolloutSpec) 
     )
 
 
-def _watch(setup: Setup, prepared: PreparedScene) -> Watch | None:
+def _watch(setup: Setup, prepared: PreparedScene, log: LogWriter) -> Watch | None:
     wanted = tuple(setup.config.run.stop_on)
     if not wanted:
         return None
@@ -134,6 +137,10 @@ def _watch(setup: Setup, prepared: PreparedScene) -> Watch | None:
     watch = IncidentWatch(
         prepared.scene, prepared.schedule, recorded_actors=prepared.recorded_actors, **thresholds
     )
+    for kind, reason in watch.blind.items():
+        if kind in wanted:
+            start_us = prepared.schedule.context_start_us
+            log.notice(start_us, f"run.stop_on={kind} cannot be told here: {reason}")
     return watch.stop_on(wanted)
 
 

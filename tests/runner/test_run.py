@@ -278,3 +278,19 @@ def test_decision_latency_costs_comfort_not_sanity(tmp_path, latency_us):
     assert result.outcome == "completed"
     assert result.metrics["path_distance_max_m"].value < 1.0
     assert 0.8 < result.metrics["progress_rel"].value < 1.2
+
+
+def test_stopping_off_road_without_a_drivable_surface_is_noted(tmp_path):
+    from dataclasses import replace
+
+    from omniloop.core.scene import VectorMap
+    from omniloop.scenes.embedded import synthetic_scene
+    from omniloop.scenes.native import write_bundle
+
+    write_bundle(
+        replace(synthetic_scene(2, 4.0), map=VectorMap()), tmp_path / "scenes" / "bare.zip"
+    )
+    scenes = ("scenes=native", f"scenes.path={tmp_path}/scenes", "renderer=none")
+    result = run(tmp_path, *scenes, "run.stop_on=offroad").results[0]
+    assert "run.stop_on=offroad cannot be told here" in result.notices[0]
+    assert not result.metrics["offroad"].valid
