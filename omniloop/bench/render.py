@@ -63,7 +63,9 @@ def run(
     image = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
 
     def finished(request: RenderRequest) -> list[list[Command]]:
-        cuboids, frame = looks.cuboids(request.actors.local_to_aabb, request.actors.valid)
+        cuboids, frame = looks.cuboids(
+            request.actor_motion.local_to_aabb, request.actor_motion.valid
+        )
         poses = geometry.compose(request.local_to_rig, mounted.rig_to_camera)
         return world_commands(world, mounted.model, poses, cuboids, frame)
 
@@ -127,6 +129,7 @@ def _request(scene: Scene, times: Times) -> RenderRequest:
     return RenderRequest(
         times,
         scene.ego.sample(times),
+        scene.actors,
         scene.recorded_actors(times),
         np.zeros_like(index),
         index,

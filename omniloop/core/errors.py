@@ -7,6 +7,8 @@ OmniloopError
 |  `- PluginError        a plugin name, class or constructor argument
 |- PolicyError           the policy broke its contract: outcome `policy_failed`
 |- ServiceError          any other service broke: outcome `infrastructure_failed`
+|  |- TransientError     of a cause known to be passing: the same call may succeed later
+|  `- SessionLost        the peer no longer knows the session: evicted or restarted
 `- RunFolderError        the run folder cannot be used or written
 """
 
@@ -69,6 +71,14 @@ class PolicyError(OmniloopError):
 
 class ServiceError(OmniloopError):
     """A service other than the policy broke its contract or failed."""
+
+
+class TransientError(ServiceError):
+    """A service cannot be reached or answers too late: the same call may succeed later."""
+
+
+class SessionLost(ServiceError):
+    """A service no longer knows the rollout's session; only a new rollout can go on."""
 
 
 class RunFolderError(OmniloopError):

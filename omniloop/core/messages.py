@@ -11,6 +11,7 @@ from enum import Enum
 
 import numpy as np
 
+from omniloop.core.calls import CallFunnel
 from omniloop.core.errors import ConfigError
 from omniloop.core.geometry import Array
 from omniloop.core.motion import EMPTY_TRAJECTORY, ActorMotion, EgoMotion, Times, Trajectory
@@ -48,6 +49,9 @@ class PolicySpec:
         horizon_s: How far its plans reach; must cover a decision period.
         route: Whether it takes a route.
         privileged: Any of "actors", "map" and "recording".
+        everything: It is told every delivered frame and every ego state since the decision
+            before, as a driver that is pushed its observations; `images` and `ego_history_s`
+            then only say how much it must have seen by handover.
     """
 
     cameras: tuple[str, ...] | None = ()
@@ -58,6 +62,7 @@ class PolicySpec:
     horizon_s: float = 5.0
     route: bool = True
     privileged: frozenset[str] = frozenset()
+    everything: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +169,7 @@ class SessionInfo:
         session_id: The same string in every service: ``<scene>/<seed>``.
         seed: This service's own seed, derived from the root seed by name.
         handover_us: When ego and traffic leave the recording.
+        call: The rollout's funnel, for services that make calls of their own.
     """
 
     session_id: str
@@ -173,6 +179,7 @@ class SessionInfo:
     start_us: int
     handover_us: int
     end_us: int
+    call: CallFunnel = field(default_factory=lambda: CallFunnel(""), compare=False)
 
 
 # -------------------------------------------------------------------------- traffic
@@ -233,10 +240,18 @@ class GroundRequest:
     Attributes:
         local_to_aabb: ``(N, 7)`` box centres.
         sizes_m: ``(N, 3)``.
+        times_us: ``(N,)`` when each box is there.
+        time_us: The decision; the boxes are those of the interval after it.
+        target_us: The end of the interval.
+        is_ego: Whether they are ego's states, else those of other actors.
     """
 
     local_to_aabb: Array
     sizes_m: Array
+    times_us: Times
+    time_us: int
+    target_us: int
+    is_ego: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,7 +338,8 @@ class RenderRequest:
     Attributes:
         times_us: ``(T,)`` all instants that the frames need, strictly increasing.
         local_to_rig: ``(T, 7)`` true ego poses at those instants.
-        actors: Motion of all actors at exactly `times_us`.
+        actors: Who the other actors are.
+        actor_motion: Their motion at exactly `times_us`.
         camera_index: ``(F,)`` which session camera each frame is of.
         start_index: ``(F,)`` index into `times_us` of the shutter start.
         end_index: ``(F,)`` index into `times_us` of the shutter end (capture time).
@@ -333,7 +349,8 @@ class RenderRequest:
 
     times_us: Times
     local_to_rig: Array
-    actors: ActorMotion
+    actors: tuple[Actor, ...]
+    actor_motion: ActorMotion
     camera_index: np.ndarray
     start_index: np.ndarray
     end_index: np.ndarray

@@ -87,9 +87,22 @@ def load_class(kind: str, name: str) -> type[Any]:
 
 
 def parameters(kind: str, name: str) -> dict[str, inspect.Parameter]:
-    """Return the constructor parameters of a plugin: its config keys."""
-    signature = inspect.signature(load_class(kind, name))
-    return dict(signature.parameters)
+    """Return the constructor parameters of a plugin: its config keys.
+
+    ``**settings`` that a constructor hands on stands for the parameters of its base class.
+    """
+    plugin_class = load_class(kind, name)
+    found: dict[str, inspect.Parameter] = {}
+    constructors = [c for c in plugin_class.__mro__[:-1] if "__init__" in vars(c)]
+    for number, owner in enumerate(constructors):
+        own = dict(inspect.signature(owner).parameters)
+        hands_on = [p.name for p in own.values() if p.kind is inspect.Parameter.VAR_KEYWORD]
+        if hands_on and number + 1 < len(constructors):
+            del own[hands_on[0]]
+        found = {**found, **{k: v for k, v in own.items() if k not in found}}
+        if not hands_on:
+            break
+    return found
 
 
 def create(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:
@@ -109,6 +122,16 @@ def create(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:
                 where=f"{group}.{key}={arguments[key]!r}",
                 remedy=f"its settings: {', '.join(known) or 'none'}",
             )
+    for key, parameter in known.items():
+        if (
+            key not in arguments
+            and parameter.default is parameter.empty
+            and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        ):
+            raise PluginError(
+                f"{kind} '{name}' needs the setting '{key}'", where=f"{group}.{key}",
+                remedy=f"add {group}.{key}=...",
+            )  # fmt: skip
     plugin_class = load_class(kind, name)
     try:
         return plugin_class(**arguments)

@@ -19,6 +19,7 @@ class FrameBuffer:
         self._frames: dict[str, deque[CameraFrame]] = {
             c: deque() for c in camera_ids if c in wanted
         }
+        self._everything = spec.everything
         self._offsets_us = [
             seconds_to_us((spec.images.count - 1 - k) / spec.images.rate_hz)
             for k in range(spec.images.count)
@@ -30,12 +31,22 @@ class FrameBuffer:
         if frames is None:
             return
         frames.append(frame)
+        if self._everything:
+            return
         horizon_us = frame.capture_us - self._offsets_us[0]
         while len(frames) > 1 and frames[1].capture_us <= horizon_us:
             frames.popleft()
 
     def history(self, time_us: int) -> dict[str, tuple[CameraFrame, ...]]:
-        """Choose frames by time: the newest at or before each wished instant."""
+        """Choose frames by time: the newest at or before each wished instant.
+
+        A policy that is told everything gets all frames since the last call.
+        """
+        if self._everything:
+            told = {camera: tuple(frames) for camera, frames in self._frames.items()}
+            for frames in self._frames.values():
+                frames.clear()
+            return told
         out: dict[str, tuple[CameraFrame, ...]] = {}
         for camera, frames in self._frames.items():
             if not frames:
@@ -49,15 +60,20 @@ class FrameBuffer:
         return out
 
 
-def ego_history(ego: EgoMotion, spec: PolicySpec, time_us: int) -> EgoMotion:
+def ego_history(
+    ego: EgoMotion, spec: PolicySpec, time_us: int, told_until_us: int | None = None
+) -> EgoMotion:
     """The part of the ego's states that a policy declared it needs, ending at `time_us`.
 
-    Resampled states before the first one held repeat it.
+    Resampled states before the first one held repeat it. A policy that is told everything
+    gets all states after `told_until_us`, from the first one held if that is None.
     """
-    if spec.ego_history_hz is None:
-        first = np.searchsorted(
-            ego.times_us, time_us - seconds_to_us(spec.ego_history_s), side="left"
-        )
+    if spec.ego_history_hz is None or spec.everything:
+        if spec.everything:
+            since_us = -1 if told_until_us is None else told_until_us + 1
+        else:
+            since_us = time_us - seconds_to_us(spec.ego_history_s)
+        first = np.searchsorted(ego.times_us, since_us, side="left")
         stop = np.searchsorted(ego.times_us, time_us, side="right")
         part = slice(min(first, stop - 1), stop)
         return EgoMotion(ego.times_us[part], ego.local_to_rig[part], ego.dynamics[part])

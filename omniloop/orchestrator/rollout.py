@@ -9,13 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from omniloop.core import geometry
+from omniloop.core.calls import CallFunnel
 from omniloop.core.cameras import Camera
 from omniloop.core.contracts import (
     CameraFrame,
     GroundRequest,
+    GroundResult,
     Observation,
+    Plan,
     PolicySpec,
     RenderRequest,
+    RenderResult,
     SessionInfo,
     TrafficRequest,
     VehicleRequest,
@@ -28,7 +32,6 @@ from omniloop.core.replay import RecordedActors, RecordedEgo
 from omniloop.core.route import RouteLine, route_at
 from omniloop.core.scene import Scene
 from omniloop.core.schedule import Schedule
-from omniloop.orchestrator.calls import CallFunnel
 from omniloop.orchestrator.events import Event, EventQueue, Phase
 from omniloop.orchestrator.fetch import Fetch, fetch_strategy
 from omniloop.orchestrator.observe import FrameBuffer, ego_history
@@ -139,6 +142,7 @@ class _Loop:
         self._interval = _Interval(-1, 0, 0, True)
         self._plans = Plans(spec.scene, spec.schedule, spec.latency_us, spec.session_id)
         self._route_s_m: float | None = None
+        self._told_until_us: int | None = None
         self._stopped_by = ""
         self._handlers = {
             Phase.FRAME: self._deliver,
@@ -198,14 +202,15 @@ class _Loop:
         request = RenderRequest(
             times_us=times,
             local_to_rig=self._world.ego_true.trajectory.sample(times),
-            actors=self._world.actors.sample(times),
+            actors=self._scene.actors,
+            actor_motion=self._world.actors.sample(times),
             camera_index=frames.camera_index,
             start_index=np.searchsorted(times, frames.start_us),
             end_index=np.searchsorted(times, frames.capture_us),
         )
         self._record.render_request(time_us, request)
         result = await self._call(
-            "renderer", "render", self._sessions.renderer.render(request), time_us
+            "renderer", "render", self._sessions.renderer.render(request), time_us, RenderResult
         )
         if len(result.images) != len(request):
             raise ServiceError(
@@ -231,8 +236,9 @@ class _Loop:
         if not (warmup and self._spec.skip_services_in_warmup):
             observation = self._observe(time_us, target_us)
             self._record.observation(observation)
+            self._told_until_us = time_us
             plan = await self._call(
-                "policy", "plan", self._sessions.policy.plan(observation), time_us
+                "policy", "plan", self._sessions.policy.plan(observation), time_us, Plan
             )
             decision = Decision(
                 time_us=time_us, available_us=time_us + self._spec.latency_us,
@@ -270,7 +276,7 @@ class _Loop:
             seed=self._spec.seeds["policy"],
             time_us=time_us,
             next_decision_us=target_us,
-            ego=ego_history(self._world.ego_estimated, spec, time_us),
+            ego=ego_history(self._world.ego_estimated, spec, time_us, self._told_until_us),
             frames=self._frames.history(time_us),
             route=route,
             vehicle=self._scene.vehicle,
@@ -296,7 +302,7 @@ class _Loop:
             coerce=step.warmup,
         )
         answer = await self._call(
-            "controller", "step", self._sessions.controller.step(request), event.time_us
+            "controller", "step", self._sessions.controller.step(request), event.time_us, EgoMotion
         )
         self._record.vehicle(request, answer)
         step.ego = answer if recorded is None else recorded
@@ -310,9 +316,11 @@ class _Loop:
         if step.warmup:
             return
         sizes = np.broadcast_to(self._scene.vehicle.size_m, (len(boxes), 3))
-        request = GroundRequest(boxes, sizes)
+        request = GroundRequest(
+            boxes, sizes, step.ego.times_us, step.time_us, step.target_us, is_ego=True
+        )
         result = await self._call(
-            "ground", "correct", self._sessions.ground.correct(request), event.time_us
+            "ground", "correct", self._sessions.ground.correct(request), event.time_us, GroundResult
         )
         if result.local_to_aabb is not boxes:
             self._record.ground(event.time_us, "ego", result)
@@ -341,7 +349,7 @@ class _Loop:
             ),
         )
         answer = await self._call(
-            "traffic", "step", self._sessions.traffic.step(request), event.time_us
+            "traffic", "step", self._sessions.traffic.step(request), event.time_us, ActorMotion
         )
         wanted = (len(self._scene.tracks), len(answer.times_us), 7)
         if answer.local_to_aabb.shape != wanted or answer.valid.shape != wanted[:2]:
@@ -359,10 +367,14 @@ class _Loop:
             return
         motion, valid = step.actors, step.actors.valid
         sizes = np.broadcast_to(self._scene.actor_sizes_m[:, None], (*valid.shape, 3))
-        request = GroundRequest(motion.local_to_aabb[valid], sizes[valid])
+        times = np.broadcast_to(motion.times_us, valid.shape)[valid]
+        request = GroundRequest(
+            motion.local_to_aabb[valid], sizes[valid], times, step.time_us, step.target_us,
+            is_ego=False,
+        )  # fmt: skip
         request.local_to_aabb.setflags(write=False)
         result = await self._call(
-            "ground", "correct", self._sessions.ground.correct(request), event.time_us
+            "ground", "correct", self._sessions.ground.correct(request), event.time_us, GroundResult
         )
         if result.local_to_aabb is not request.local_to_aabb:
             self._record.ground(event.time_us, "actors", result)

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
+from omniloop.core.calls import CallFunnel
 from omniloop.core.cameras import Camera
 from omniloop.core.contracts import (
     GroundModel,
@@ -24,7 +25,6 @@ from omniloop.core.contracts import (
 )
 from omniloop.core.errors import OmniloopError
 from omniloop.core.seeds import derive_seed
-from omniloop.orchestrator.calls import CallFunnel
 
 _Exit = Callable[
     [type[BaseException] | None, BaseException | None, TracebackType | None], Awaitable[None]
@@ -88,7 +88,7 @@ async def open_sessions(
             if service is None:
                 opened[name] = None
                 continue
-            info = replace(session, seed=seeds[name])
+            info = replace(session, seed=seeds[name], call=call)
             arguments = (info, cameras) if name in ("policy", "renderer") else (info,)
             opened[name] = await call(name, "open", service.open(*arguments))
             stack.push_async_exit(_closing(name, opened[name], call))

@@ -19,7 +19,7 @@ from omniloop.core.contracts import (
     SessionInfo,
 )
 from omniloop.core.errors import ConfigError
-from omniloop.core.scene import Actor, Scene
+from omniloop.core.scene import Actor, VectorMap
 from omniloop.core.time import frame_interval_us
 from omniloop.renderer_client import palette
 from omniloop.renderer_client.draw_world import ActorLooks, world_commands
@@ -36,7 +36,7 @@ class Rasterizer:
     """Draws map and actors into any camera, on any machine, the same bytes every time.
 
     A frame shows the world at its capture time; a rolling shutter is not simulated. The
-    ego vehicle is not drawn. Sessions of the same scene share its prepared geometry.
+    ego vehicle is not drawn. Sessions on the same map share its prepared geometry.
 
     Args:
         chunk: Frames of a chunk, 8, 12 or 16 as of a chunked video model; 0 renders frame
@@ -102,7 +102,9 @@ class Rasterizer:
         )
         self._quality = int(jpeg_quality)
         self._depth_max_m = float(depth_max_m)
-        self._worlds: weakref.WeakKeyDictionary[Scene, WorldGeometry] = weakref.WeakKeyDictionary()
+        self._worlds: weakref.WeakKeyDictionary[VectorMap, WorldGeometry] = (
+            weakref.WeakKeyDictionary()
+        )
         self._lock = threading.Lock()
         # Rollouts run side by side; OpenCV's own threads would only fight for the cores.
         cv2.setNumThreads(1)
@@ -110,32 +112,34 @@ class Rasterizer:
     def open(self, session: SessionInfo, cameras: tuple[Camera, ...]) -> RasterSession:
         """Begin a rollout with cameras at the size of their images."""
         with self._lock:
-            world = self._worlds.get(session.scene)
+            world = self._worlds.get(session.scene.map)
             if world is None:
                 world = build_geometry(session.scene.map)
-                self._worlds[session.scene] = world
-        return RasterSession(world, session.scene.actors, cameras, self._quality, self._depth_max_m)
+                self._worlds[session.scene.map] = world
+        return RasterSession(world, cameras, self._quality, self._depth_max_m)
 
 
 class RasterSession:
-    """One rollout's frames. It keeps no state: equal requests give equal bytes."""
+    """One rollout's frames. Equal requests give equal bytes."""
 
     def __init__(
         self,
         world: WorldGeometry,
-        actors: tuple[Actor, ...],
         cameras: tuple[Camera, ...],
         jpeg_quality: int,
         depth_max_m: float,
     ) -> None:
         self._world = world
-        self._looks = ActorLooks.of(actors)
+        self._actors: tuple[Actor, ...] = ()
+        self._looks = ActorLooks.of(())
         self._cameras = cameras
         self._quality = jpeg_quality
         self._depth_max_m = depth_max_m
 
     def render(self, request: RenderRequest) -> RenderResult:
         """Render each frame at its capture time."""
+        if request.actors is not self._actors:
+            self._actors, self._looks = request.actors, ActorLooks.of(request.actors)
         end_index = np.asarray(request.end_index)
         camera_index = np.asarray(request.camera_index)
         images = [b""] * len(request)
@@ -144,7 +148,7 @@ class RasterSession:
             at, camera = end_index[frames], self._cameras[number]
             poses = geometry.compose(request.local_to_rig[at], camera.rig_to_camera)
             cuboids, frame = self._looks.cuboids(
-                request.actors.local_to_aabb[:, at], request.actors.valid[:, at]
+                request.actor_motion.local_to_aabb[:, at], request.actor_motion.valid[:, at]
             )
             lists = world_commands(
                 self._world, camera.model, poses, cuboids, frame, self._depth_max_m

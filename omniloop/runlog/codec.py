@@ -126,9 +126,10 @@ def _schedule(m: Any) -> Schedule:
 
 
 def without_config(header: bytes) -> bytes:
-    """A header's bytes without the settings: what of it was simulated."""
+    """A header's bytes without settings and plugin names: what of it was simulated."""
     message = pb.Header.FromString(header)
     message.ClearField("config_json")
+    message.ClearField("plugins")
     return to_bytes(message)
 
 

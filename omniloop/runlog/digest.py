@@ -1,9 +1,10 @@
 """One SHA-256 per rollout over what was simulated.
 
 Hashed are the messages below ``/omniloop/`` and the images, in order, each with its topic
-and simulated time. Left out are the header's settings, what only serves a viewer, and
+and simulated time. Left out are the header's settings and names of plugins, what only serves a viewer, and
 everything of the container (chunks, compression, the writer's name). So two runs of
-the same simulation agree whatever their names, folders and concurrency.
+the same simulation agree whatever their names, folders and concurrency, and wherever
+their services run.
 """
 
 from __future__ import annotations

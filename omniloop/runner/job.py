@@ -7,13 +7,13 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from omniloop.core.calls import CallFunnel
 from omniloop.core.contracts import MetricValue
 from omniloop.core.errors import OmniloopError, PolicyError, RunFolderError, ServiceError
 from omniloop.core.record import RolloutRecord
 from omniloop.core.time import US_PER_S
 from omniloop.metrics.online import IncidentWatch
 from omniloop.metrics.scoring import score, undefined_scores
-from omniloop.orchestrator.calls import CallFunnel
 from omniloop.orchestrator.compat import throttled
 from omniloop.orchestrator.rollout import RolloutSpec, Watch, run_rollout
 from omniloop.orchestrator.services import service_seeds
@@ -177,7 +177,12 @@ def _result(
     if error is not None:
         outcome = "policy_failed" if isinstance(error, PolicyError) else "infrastructure_failed"
     services = {
-        name: {"calls": s.calls, "total_s": round(s.total_s, 6), "longest_s": round(s.longest_s, 6)}
+        name: {
+            "calls": s.calls,
+            "total_s": round(s.total_s, 6),
+            "longest_s": round(s.longest_s, 6),
+            **({"retries": s.retries} if s.retries else {}),
+        }
         for name, s in sorted(call.stats.items())
     }
     return RolloutResult(

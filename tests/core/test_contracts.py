@@ -63,7 +63,7 @@ def test_a_render_request_counts_its_frames():
     times = np.array([0, 10])
     actors = ActorMotion(times, np.zeros((0, 2, 7)), np.zeros((0, 2), dtype=bool))
     request = RenderRequest(
-        times, np.tile(IDENTITY, (2, 1)), actors,
+        times, np.tile(IDENTITY, (2, 1)), (), actors,
         np.array([0, 1, 0]), np.array([0, 0, 1]), np.array([0, 0, 1]),
     )  # fmt: skip
     assert len(request) == 3

@@ -20,6 +20,11 @@ class Tunable:
         self.gain = gain
 
 
+class Handing(Tunable):
+    def __init__(self, own: int = 1, **settings: object) -> None:
+        super().__init__(**settings)  # type: ignore[arg-type]
+
+
 class TakesAnything:
     """A plugin that checks its settings by itself."""
 
@@ -201,3 +206,12 @@ def test_parameters_are_the_settings_with_their_defaults(points):
     assert list(known) == ["speed_mps", "gain"]
     assert known["gain"].default == 1.0
     assert registry.parameters("policy", f"{HERE}:NoSettings") == {}
+
+
+def test_a_setting_that_is_needed_is_named(points):
+    with pytest.raises(PluginError, match="needs the setting 'speed_mps'"):
+        registry.create("policy", f"{HERE}:Tunable", {})
+
+
+def test_settings_that_a_constructor_hands_on_are_those_of_its_base():
+    assert list(registry.parameters("policy", f"{HERE}:Handing")) == ["own", "speed_mps"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from omniloop.core import geometry
+from omniloop.core.calls import CallFunnel
 from omniloop.core.cameras import Camera, default_camera
 from omniloop.core.contracts import (
     ChunkRule,
@@ -32,7 +33,6 @@ from omniloop.core.replay import RecordedActors, recorded_motion_at
 from omniloop.core.route import route_from_recording
 from omniloop.core.scene import Actor, ActorClass, Scene, Track
 from omniloop.core.schedule import Schedule, build_schedule
-from omniloop.orchestrator.calls import CallFunnel
 from omniloop.orchestrator.rollout import RolloutSpec, run_rollout
 from omniloop.orchestrator.services import Services, service_seeds
 
@@ -75,7 +75,8 @@ class StampRenderer:
         for f in range(len(request)):
             at = int(request.end_index[f])
             state = (
-                request.local_to_rig[at].tobytes() + request.actors.local_to_aabb[:, at].tobytes()
+                request.local_to_rig[at].tobytes()
+                + request.actor_motion.local_to_aabb[:, at].tobytes()
             )
             images.append(
                 json.dumps(

@@ -31,7 +31,9 @@ def correct(name: str, boxes, ground=None, sizes=None, ego_z=0.0, **settings):
     )
     boxes = np.atleast_2d(boxes)
     sizes = np.tile(SIZE, (len(boxes), 1)) if sizes is None else sizes
-    result = session.correct(GroundRequest(boxes, sizes))
+    result = session.correct(
+        GroundRequest(boxes, sizes, np.zeros(len(boxes), dtype=np.int64), 0, 1, is_ego=False)
+    )
     assert result.local_to_aabb.shape == boxes.shape
     assert result.status.shape == (len(boxes),)
     return result

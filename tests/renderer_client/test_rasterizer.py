@@ -42,7 +42,7 @@ def request_at(scene: Scene, times_us: np.ndarray, cameras: int = 1) -> RenderRe
     """Frames of every camera at each instant; the shutter opens at the first instant."""
     index = np.repeat(np.arange(len(times_us)), cameras)
     return RenderRequest(
-        times_us, scene.ego.sample(times_us), scene.recorded_actors(times_us),
+        times_us, scene.ego.sample(times_us), scene.actors, scene.recorded_actors(times_us),
         np.tile(np.arange(cameras), len(times_us)), np.zeros_like(index), index,
     )  # fmt: skip
 

@@ -149,7 +149,13 @@ def play(
         log.render_request(
             t,
             RenderRequest(
-                times, np.zeros((2, 7)), scene.recorded_actors(times), 0 * index, index, index
+                times,
+                np.zeros((2, 7)),
+                scene.actors,
+                scene.recorded_actors(times),
+                0 * index,
+                index,
+                index,
             ),
         )
     log.notice(schedule.end_us, "one frame was dropped on purpose")

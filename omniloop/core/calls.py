@@ -1,0 +1,130 @@
+"""The one funnel through which every service is called: timing, retries, error mapping.
+
+A call of a plugin in this process and a remote procedure call go the same way; how a
+transport's errors become errors of Omniloop is the transport's knowledge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from omniloop.core.errors import OmniloopError, PolicyError, ServiceError
+
+T = TypeVar("T")
+
+
+@dataclass
+class CallStats:
+    """Wall-clock time of one method: for result.json, never for the log."""
+
+    calls: int = 0
+    total_s: float = 0.0
+    longest_s: float = 0.0
+    retries: int = 0
+
+
+@dataclass(frozen=True)
+class RetryRule:
+    """When a call is made again.
+
+    Attributes:
+        delays_s: Waits before the second, third, ... attempt.
+        passing: Whether the cause of an error is known to be passing.
+    """
+
+    delays_s: tuple[float, ...]
+    passing: Callable[[OmniloopError], bool]
+
+
+@dataclass
+class CallFunnel:
+    """Calls services for one rollout.
+
+    Attributes:
+        where: The rollout's name, for messages.
+        stats: Wall-clock time by ``service.method``.
+    """
+
+    where: str
+    stats: dict[str, CallStats] = field(default_factory=dict)
+
+    async def __call__(
+        self,
+        service: str,
+        method: str,
+        answer: Awaitable[T],
+        time_us: int | None = None,
+        wanted: type = object,
+    ) -> T:
+        """Await a service's answer.
+
+        Args:
+            time_us: The simulated time, for messages.
+            wanted: The type that the answer must have.
+
+        Raises:
+            PolicyError: the policy raised anything of its own, or returned no plan.
+            ServiceError: another service raised anything of its own, or returned
+                something that is no answer to this method.
+            OmniloopError: passed through; its place is filled in where it names none.
+        """
+        began = time.perf_counter()
+        try:
+            got = await answer
+            if not isinstance(got, wanted):
+                article = "an" if wanted.__name__[0] in "AE" else "a"
+                raise _kind(service)(
+                    f"{service} returned a {type(got).__name__}, not {article} {wanted.__name__}",
+                    remedy=f"return an omniloop {wanted.__name__}",
+                )
+            return got
+        except OmniloopError as error:
+            error.where = error.where or self.place(service, method, time_us)
+            raise
+        except (Exception, SystemExit) as error:  # a plugin may be anybody's code
+            raise _kind(service)(
+                f"{service} raised {type(error).__name__}: {error}",
+                where=self.place(service, method, time_us),
+            ) from error
+        finally:
+            took = time.perf_counter() - began
+            stats = self.stats.get(f"{service}.{method}")
+            if stats is None:
+                stats = self.stats.setdefault(f"{service}.{method}", CallStats())
+            stats.calls += 1
+            stats.total_s += took
+            stats.longest_s = max(stats.longest_s, took)
+
+    async def retried(
+        self,
+        service: str,
+        method: str,
+        attempt: Callable[[], Awaitable[T]],
+        rule: RetryRule,
+        time_us: int | None = None,
+    ) -> T:
+        """Like a call, made again while the rule says that the cause is passing."""
+        for number, delay_s in enumerate((*rule.delays_s, None)):
+            try:
+                return await self(service, method, attempt(), time_us)
+            except OmniloopError as error:
+                if delay_s is None or not rule.passing(error):
+                    if number:
+                        error.what += f" (after {number + 1} attempts)"
+                    raise
+            self.stats[f"{service}.{method}"].retries += 1
+            await asyncio.sleep(delay_s)
+        raise AssertionError("the last attempt returns or raises")
+
+    def place(self, service: str, method: str, time_us: int | None) -> str:
+        """``<rollout>, <service>.<method> at <time> us``."""
+        when = "" if time_us is None else f" at {time_us} us"
+        return f"{self.where}, {service}.{method}{when}"
+
+
+def _kind(service: str) -> type[OmniloopError]:
+    return PolicyError if service == "policy" else ServiceError

@@ -1,0 +1,87 @@
+"""How a failed call becomes one of Omniloop's errors.
+
+The taxonomy: retryable (`TransientError`), the session is gone (`SessionLost`), the scene
+(`SceneError`), the policy (`PolicyError`), and permanent (`ServiceError`).
+"""
+
+from __future__ import annotations
+
+import re
+
+from grpc import StatusCode
+
+from omniloop.core.errors import (
+    OmniloopError,
+    PolicyError,
+    SceneError,
+    ServiceError,
+    SessionLost,
+    TransientError,
+)
+
+_LOST = re.compile(r"(unknown session|session not found|no such session)", re.IGNORECASE)
+"""FlashDreams answers UNKNOWN "Session not found: X", carla-driver-interface NOT_FOUND
+"Unknown session X" (contracts.md 1.3, 2.5)."""
+
+_TOO_LARGE = re.compile(r"(larger than max|message exceeds|exceeds maximum)", re.IGNORECASE)
+_UNREADABLE = re.compile(r"deserializ", re.IGNORECASE)
+_BROKEN = (StatusCode.UNAVAILABLE, StatusCode.CANCELLED)
+
+
+def failure(
+    code: StatusCode,
+    details: str,
+    *,
+    kind: str,
+    method: str,
+    address: str,
+    timeout_s: float,
+    where: str,
+) -> OmniloopError:
+    """The error of a call that ended with a status other than OK.
+
+    Args:
+        kind: Which service of a rollout was called: "policy", "renderer", ...
+        timeout_s: The deadline that the call had.
+        where: Rollout, service, method and simulated time.
+    """
+    place = f"{where}, {address}"
+    said = f"{code.name} {details!r}" if details else code.name
+    if code is StatusCode.DEADLINE_EXCEEDED:
+        return TransientError(
+            f"{kind} did not answer {method} within {timeout_s:g} s", where=place,
+            remedy=f"see whether the server hangs, or raise {kind}.timeouts_s.{method}",
+        )  # fmt: skip
+    if code in _BROKEN:
+        return TransientError(
+            f"{kind} cannot be reached: {said}", where=place,
+            remedy=f"check that the server at {address} runs, and its log",
+        )  # fmt: skip
+    if code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(details):
+        return ServiceError(
+            f"a message of {method} is too large: {details}", where=place,
+            remedy=f"raise {kind}.max_message_mib if messages of this size are right",
+        )  # fmt: skip
+    if code is StatusCode.UNIMPLEMENTED:
+        return ServiceError(
+            f"{kind} does not implement {method}: {said}", where=place,
+            remedy=f"check that {address} serves this protocol, and in the same version",
+        )  # fmt: skip
+    if _UNREADABLE.search(details):
+        return ServiceError(
+            f"{kind} and Omniloop cannot read each other's {method}: {said}", where=place,
+            remedy="the server speaks another version of the protocol; see its get_version",
+        )  # fmt: skip
+    if _LOST.search(details):
+        return SessionLost(
+            f"{kind} lost the session: {said}", where=place,
+            remedy="it was restarted, or another client took its place: give it to one run at a time",
+        )  # fmt: skip
+    if code is StatusCode.NOT_FOUND and "scene" in details.lower():
+        return SceneError(
+            f"{kind} does not have the scene: {details}", where=place,
+            remedy="serve the scenes that are run",
+        )  # fmt: skip
+    # What is left is the peer's own judgement: its code raised, or it refuses what it got.
+    broken = PolicyError if kind == "policy" else ServiceError
+    return broken(f"{kind} failed in {method}: {said}", where=place)
