@@ -1,4 +1,4 @@
-"""The command line: `omniloop run|score|digest|report|scenes|plugins|doctor|bench`.
+"""The command line: `omniloop run|serve|score|digest|report|scenes|plugins|doctor|bench`.
 
 Each command imports what it needs when it is called, so that `--help` is quick.
 """
@@ -6,6 +6,7 @@ Each command imports what it needs when it is called, so that `--help` is quick.
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -66,6 +67,53 @@ def run(
     from omniloop.cli.run import run_and_report
 
     raise typer.Exit(run_and_report(config))
+
+
+class ServedKind(StrEnum):
+    """What can be served."""
+
+    POLICY = "policy"
+    TRAFFIC = "traffic"
+    CONTROLLER = "controller"
+    GROUND = "ground"
+    RENDERER = "renderer"
+
+
+@app.command()
+def serve(
+    kind: Annotated[ServedKind, typer.Argument(help="What to serve.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings, as of `run`.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="0.0.0.0 opens it to the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free one.")] = 50051,
+    max_sessions: Annotated[int | None, typer.Option(help="Sessions at once.")] = None,
+    idle_timeout: Annotated[
+        float, typer.Option(help="Seconds until an unused session ends.")
+    ] = 3600.0,
+    tls_cert: Annotated[str | None, typer.Option(help="PEM file of the server.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="PEM file of its key.")] = None,
+    tls_client_ca: Annotated[
+        str | None, typer.Option(help="PEM file: clients must show a certificate of it.")
+    ] = None,
+    max_message_mib: Annotated[int, typer.Option(min=1, help="Largest message.")] = 100,
+) -> None:
+    """Serve a plugin under the wire protocol of its kind.
+
+    A renderer is served as WorldModelService (chunks) and SensorsimService (frames) at once.
+    The wire carries only ids of scenes: `scenes=` names where they are.
+
+    **Examples**
+
+        omniloop serve policy policy=route_follower
+        omniloop serve renderer --port 50052
+        omniloop serve traffic scenes=av2 scenes.path=DIR
+    """
+    from omniloop.cli.serve import serve as serve_plugin
+    from omniloop.services.serving import Listening
+
+    listening = Listening(host, port, tls_cert, tls_key, tls_client_ca, max_message_mib)
+    serve_plugin(kind.value, settings or [], listening, max_sessions, idle_timeout)
 
 
 @app.command()

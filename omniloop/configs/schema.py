@@ -69,6 +69,8 @@ class RunSettings(_Strict):
     resume: bool = False
     stop_on: list[Literal["collision", "offroad"]] = []
     route: Literal["recorded", "lanes", "none"] = "recorded"
+    wire_precision: Literal["float32"] | None = None
+    """Round what services in this process are told and answer, exactly as the wire does."""
 
     @field_validator("seeds", mode="before")
     @classmethod

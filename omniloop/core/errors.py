@@ -8,7 +8,8 @@ OmniloopError
 |- PolicyError           the policy broke its contract: outcome `policy_failed`
 |- ServiceError          any other service broke: outcome `infrastructure_failed`
 |  |- TransientError     of a cause known to be passing: the same call may succeed later
-|  `- SessionLost        the peer no longer knows the session: evicted or restarted
+|  `- SessionLost        the peer no longer knows the session: restarted, or idle too long
+|     `- SessionEvicted  a renderer's: another client took its place
 `- RunFolderError        the run folder cannot be used or written
 """
 
@@ -79,6 +80,10 @@ class TransientError(ServiceError):
 
 class SessionLost(ServiceError):
     """A service no longer knows the rollout's session; only a new rollout can go on."""
+
+
+class SessionEvicted(SessionLost):
+    """A renderer of few sessions gave this one's place to another client."""
 
 
 class RunFolderError(OmniloopError):

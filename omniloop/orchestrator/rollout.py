@@ -10,7 +10,6 @@ import numpy as np
 
 from omniloop.core import geometry
 from omniloop.core.calls import CallFunnel
-from omniloop.core.cameras import Camera
 from omniloop.core.contracts import (
     CameraFrame,
     GroundRequest,
@@ -28,15 +27,14 @@ from omniloop.core.errors import ServiceError
 from omniloop.core.geometry import Array
 from omniloop.core.motion import ActorMotion, EgoMotion, Trajectory
 from omniloop.core.record import Decision, RolloutRecord
-from omniloop.core.replay import RecordedActors, RecordedEgo
-from omniloop.core.route import RouteLine, route_at
-from omniloop.core.scene import Scene
-from omniloop.core.schedule import Schedule
+from omniloop.core.replay import RecordedEgo
+from omniloop.core.route import route_at
 from omniloop.orchestrator.events import Event, EventQueue, Phase
 from omniloop.orchestrator.fetch import Fetch, fetch_strategy
 from omniloop.orchestrator.observe import FrameBuffer, ego_history
 from omniloop.orchestrator.plans import Plans
 from omniloop.orchestrator.recorder import Recorder
+from omniloop.orchestrator.rollout_spec import RolloutSpec
 from omniloop.orchestrator.services import Services, Sessions, open_sessions
 from omniloop.orchestrator.world import World
 
@@ -45,35 +43,6 @@ _YIELD_EVERY = 4
 
 Watch = Callable[[EgoMotion, ActorMotion], str]
 """Looks at newly committed states; a non-empty answer ends the rollout."""
-
-
-@dataclass(frozen=True)
-class RolloutSpec:
-    """What one rollout needs to know besides its services.
-
-    Attributes:
-        cameras: Cameras to render, at delivered size, in the order of the schedule's clocks.
-        seeds: A seed per service.
-        recorded_actors: The scene's recorded traffic.
-        route: The way ahead; None if there is none.
-        latency_us: From a decision to its plan's first effect.
-        skip_services_in_warmup: Do not call policy, controller and traffic in warm-up.
-    """
-
-    scene: Scene
-    seed: int
-    schedule: Schedule
-    cameras: tuple[Camera, ...]
-    seeds: dict[str, int]
-    recorded_actors: RecordedActors
-    route: RouteLine | None
-    latency_us: int = 0
-    skip_services_in_warmup: bool = False
-
-    @property
-    def session_id(self) -> str:
-        """``<scene>/<seed>``."""
-        return f"{self.scene.id}/{self.seed}"
 
 
 @dataclass

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
+from typing import Any
 
 from omniloop.core.calls import CallFunnel
 from omniloop.core.cameras import Camera
@@ -44,6 +45,45 @@ class Services:
     ground: GroundModel
     renderer: Renderer | None = None
     _slots: dict[str, asyncio.Semaphore] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """Name and service, in the order in which sessions open."""
+        for name in SERVICES:
+            service = getattr(self, name)
+            if service is not None:
+                yield name, service
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the services want every result to say."""
+        return tuple(note for _, service in self for note in getattr(service, "notes", ()))
+
+    @property
+    def versions(self) -> dict[str, dict[str, dict[str, str]]]:
+        """What runs at each address of services that are elsewhere, by service and address."""
+        found = {name: getattr(service, "versions", {}) for name, service in self}
+        return {name: versions for name, versions in found.items() if versions}
+
+    @property
+    def capacity(self) -> int | None:
+        """Rollouts at once that the services can hold; None if none limits them."""
+        limits = [getattr(service, "capacity", None) for _, service in self]
+        return min((n for n in limits if n is not None), default=None)
+
+    async def connect(self) -> None:
+        """First contact with services that are elsewhere; their `spec` may follow from it.
+
+        Raises:
+            InputError: one cannot be reached, or speaks another version.
+        """
+        await asyncio.gather(*self._hooks("connect"))
+
+    async def disconnect(self) -> None:
+        """Let go of what the running event loop holds of services that are elsewhere."""
+        await asyncio.gather(*self._hooks("disconnect"))
+
+    def _hooks(self, name: str) -> list[Awaitable[None]]:
+        return [getattr(s, name)() for _, s in self if hasattr(s, name)]
 
     def slot(self) -> asyncio.Semaphore | None:
         """The renderer's limit of sessions at once, if it has one."""

@@ -113,6 +113,22 @@ def create_services(config: RunConfig) -> Services:
     )
 
 
+def at_wire_precision(services: Services, source: SceneSource) -> Services:
+    """Put every service of this process behind its own wire protocol, without a socket."""
+    from omniloop.services.roles import looped_back
+    from omniloop.services.shelf import SceneShelf
+
+    shelf = SceneShelf(source)
+    return Services(**{name: looped_back(name, service, shelf) for name, service in services})
+
+
+async def _first_contact(services: Services) -> None:
+    try:
+        await services.connect()
+    finally:
+        await services.disconnect()
+
+
 @dataclass
 class Setup:
     """Everything a run needs, constructed and checked.
@@ -209,6 +225,9 @@ def assemble(config: RunConfig) -> Setup:
         require_pyav()
     source = open_source(config.scenes)
     services = create_services(config)
+    if config.run.wire_precision is not None:
+        services = at_wire_precision(services, source)
+    asyncio.run(_first_contact(services))
     setup = Setup(config, source, services, create_metrics(config.metrics))
     check_specs(setup.policy_spec, setup.renderer_spec)
     for scene_id in chosen_ids(config.scenes, source):

@@ -9,19 +9,29 @@ from pathlib import Path
 
 from omniloop.core.calls import CallFunnel
 from omniloop.core.contracts import MetricValue
-from omniloop.core.errors import OmniloopError, PolicyError, RunFolderError, ServiceError
+from omniloop.core.errors import (
+    OmniloopError,
+    PolicyError,
+    RunFolderError,
+    ServiceError,
+    SessionEvicted,
+)
 from omniloop.core.record import RolloutRecord
 from omniloop.core.time import US_PER_S
 from omniloop.metrics.online import IncidentWatch
 from omniloop.metrics.scoring import score, undefined_scores
 from omniloop.orchestrator.compat import throttled
-from omniloop.orchestrator.rollout import RolloutSpec, Watch, run_rollout
+from omniloop.orchestrator.rollout import Watch, run_rollout
+from omniloop.orchestrator.rollout_spec import RolloutSpec
 from omniloop.orchestrator.services import service_seeds
 from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.messages import LogHeader
 from omniloop.runlog.results import RolloutResult
 from omniloop.runlog.writer import LogWriter
 from omniloop.runner.assemble import PreparedScene, Setup
+
+RESTARTS = 2
+"""How often a rollout is simulated again after its renderer's session was evicted."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,8 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
     """Run a rollout and leave its folder complete.
 
     A failure of policy or services becomes the result's outcome. Only what concerns the
-    run folder itself is raised.
+    run folder itself is raised. A rollout whose renderer gave its session to another client
+    is simulated again, at most twice.
 
     Raises:
         RunFolderError: the folder cannot be written.
@@ -50,8 +61,59 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
     prepared = setup.prepare(job.scene_id)
     attempts = folder.attempts(job.scene_id, job.seed) + 1
     rollout_dir = folder.begin_rollout(job.scene_id, job.seed)
-    call = CallFunnel(job.name)
     spec = _spec(setup, prepared, job)
+    simulated = await _simulate(setup, prepared, job, spec, rollout_dir)
+    restarts = 0
+    while isinstance(simulated.error, SessionEvicted) and restarts < RESTARTS:
+        restarts += 1
+        simulated = await _simulate(setup, prepared, job, spec, rollout_dir)
+    record, error = simulated.record, simulated.error
+    simulated_s = time.perf_counter() - began
+    if record is not None:
+        values = score(record, setup.metrics)
+    else:
+        reason = f"the rollout ended early: {error.what if error else ''}"
+        values = undefined_scores(setup.metrics, reason)
+    scored_s = time.perf_counter() - began - simulated_s
+    if record is not None and setup.config.run.video:
+        try:
+            await _write_video(setup, rollout_dir, job, values)
+        except (RunFolderError, OSError):
+            raise
+        except Exception as caught:
+            error = ServiceError(
+                f"the video cannot be made: {type(caught).__name__}: {caught}", where=job.name,
+                remedy="go on with run.resume=true, which tries again, or leave run.video out",
+            )  # fmt: skip
+    simulated = replace(simulated, error=error)
+    result = _result(setup, prepared, job, spec, simulated, values)
+    if restarts:
+        result.notices.append(f"simulated {restarts + 1} times: the renderer's session was evicted")
+    result.timings.update(
+        rollout_s=round(simulated_s, 6),
+        scoring_s=round(scored_s, 6),
+        wall_s=round(time.perf_counter() - began, 6),
+    )
+    result = replace(result, attempts=attempts)
+    folder.finish_rollout(result, record)
+    return result
+
+
+@dataclass(frozen=True)
+class _Simulated:
+    """What one attempt at a rollout left besides its log."""
+
+    record: RolloutRecord | None
+    error: OmniloopError | None
+    call: CallFunnel
+    log: LogWriter
+
+
+async def _simulate(
+    setup: Setup, prepared: PreparedScene, job: Job, spec: RolloutSpec, rollout_dir: Path
+) -> _Simulated:
+    """Simulate once, into a log that replaces an earlier one."""
+    call = CallFunnel(job.name)
     record: RolloutRecord | None = None
     error: OmniloopError | None = None
     with LogWriter(rollout_dir / "log.mcap") as log:
@@ -72,32 +134,7 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
             )  # fmt: skip
         if error is not None:
             log.notice(prepared.schedule.end_us, f"{type(error).__name__}: {error.what}")
-    simulated_s = time.perf_counter() - began
-    if record is not None:
-        values = score(record, setup.metrics)
-    else:
-        reason = f"the rollout ended early: {error.what if error else ''}"
-        values = undefined_scores(setup.metrics, reason)
-    scored_s = time.perf_counter() - began - simulated_s
-    if record is not None and setup.config.run.video:
-        try:
-            await _write_video(setup, rollout_dir, job, values)
-        except (RunFolderError, OSError):
-            raise
-        except Exception as caught:
-            error = ServiceError(
-                f"the video cannot be made: {type(caught).__name__}: {caught}", where=job.name,
-                remedy="go on with run.resume=true, which tries again, or leave run.video out",
-            )  # fmt: skip
-    result = _result(setup, prepared, job, spec, record, error, values, call, log)
-    result.timings.update(
-        rollout_s=round(simulated_s, 6),
-        scoring_s=round(scored_s, 6),
-        wall_s=round(time.perf_counter() - began, 6),
-    )
-    result = replace(result, attempts=attempts)
-    folder.finish_rollout(result, record)
-    return result
+    return _Simulated(record, error, call, log)
 
 
 def _spec(setup: Setup, prepared: PreparedScene, job: Job) -> RolloutSpec:
@@ -157,7 +194,7 @@ def simulated_config(setup: Setup) -> dict[str, object]:
     """The part of the config that decides what is simulated: no path, name or concurrency."""
     whole = setup.config.model_dump(mode="json")
     parts = {k: whole[k] for k in ("policy", "traffic", "controller", "ground", "renderer", "sync")}
-    run = {k: whole["run"][k] for k in ("root_seed", "stop_on", "route")}
+    run = {k: whole["run"][k] for k in ("root_seed", "stop_on", "route", "wire_precision")}
     return {**parts, "run": run}
 
 
@@ -166,13 +203,11 @@ def _result(
     prepared: PreparedScene,
     job: Job,
     spec: RolloutSpec,
-    record: RolloutRecord | None,
-    error: OmniloopError | None,
+    simulated: _Simulated,
     values: list[MetricValue],
-    call: CallFunnel,
-    log: LogWriter,
 ) -> RolloutResult:
     schedule = prepared.schedule
+    record, error, log = simulated.record, simulated.error, simulated.log
     outcome = "completed"
     if error is not None:
         outcome = "policy_failed" if isinstance(error, PolicyError) else "infrastructure_failed"
@@ -183,7 +218,7 @@ def _result(
             "longest_s": round(s.longest_s, 6),
             **({"retries": s.retries} if s.retries else {}),
         }
-        for name, s in sorted(call.stats.items())
+        for name, s in sorted(simulated.call.stats.items())
     }
     return RolloutResult(
         scene=job.scene_id,
@@ -210,7 +245,11 @@ def _result(
         decision_period_us=schedule.decision_period_us,
         seeds=spec.seeds,
         frames=dict(log.frame_counts),
-        notices=[*(() if prepared.route is None else prepared.route.notes), *log.notices],
+        notices=[
+            *setup.services.notes,
+            *(() if prepared.route is None else prepared.route.notes),
+            *log.notices,
+        ],
         timings={"services": services},
     )
 

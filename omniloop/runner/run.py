@@ -49,10 +49,12 @@ def default_name() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S")
 
 
-def concurrency_of(config: RunConfig) -> int:
-    """Rollouts at once: as asked, or one per core up to 8."""
-    wanted = config.run.concurrency
-    return wanted if isinstance(wanted, int) else min(os.cpu_count() or 1, 8)
+def concurrency_of(setup: Setup) -> int:
+    """Rollouts at once: as asked, or one per core up to 8, or as many as services elsewhere hold."""
+    wanted = setup.config.run.concurrency
+    if isinstance(wanted, int):
+        return wanted
+    return max(min(os.cpu_count() or 1, 8), setup.services.capacity or 0)
 
 
 def planned_jobs(setup: Setup) -> list[Job]:
@@ -100,6 +102,7 @@ def describe(setup: Setup) -> dict[str, object]:
         "config": setup.config.model_dump(mode="json"),
         "root_seed": setup.config.run.root_seed,
         "scenes": dict(sorted(setup.hashes.items())),
+        "services": setup.services.versions,
         "exclusions": [{"scene": e.scene_id, "reason": e.reason} for e in setup.exclusions],
     }
 
@@ -119,9 +122,7 @@ async def _run_all(
             if progress is not None:
                 progress(job, result, finished, len(todo))
 
-    workers = [
-        asyncio.create_task(worker()) for _ in range(min(concurrency_of(setup.config), len(todo)))
-    ]
+    workers = [asyncio.create_task(worker()) for _ in range(min(concurrency_of(setup), len(todo)))]
     try:
         await asyncio.gather(*workers)
     except OSError as error:
@@ -133,3 +134,4 @@ async def _run_all(
         for task in workers:
             task.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+        await setup.services.disconnect()

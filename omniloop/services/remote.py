@@ -110,6 +110,11 @@ class RemoteService:
         return dict(given)
 
     @property
+    def versions(self) -> dict[str, dict[str, str]]:
+        """What runs at each address, as first contact told."""
+        return {address: peer.version for address, peer in self.peers.items()}
+
+    @property
     def capacity(self) -> int | None:
         """Rollouts at once over all addresses; None for any number."""
         return self._pool.capacity

@@ -15,6 +15,7 @@ from omniloop.core.errors import (
     PolicyError,
     SceneError,
     ServiceError,
+    SessionEvicted,
     SessionLost,
     TransientError,
 )
@@ -73,7 +74,8 @@ def failure(
             remedy="the server speaks another version of the protocol; see its get_version",
         )  # fmt: skip
     if _LOST.search(details):
-        return SessionLost(
+        lost = SessionEvicted if kind == "renderer" else SessionLost
+        return lost(
             f"{kind} lost the session: {said}", where=place,
             remedy="it was restarted, or another client took its place: give it to one run at a time",
         )  # fmt: skip

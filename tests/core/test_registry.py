@@ -132,7 +132,6 @@ def test_a_plugin_may_take_any_setting(points):
     ("arguments", "words"),
     [
         ({"speed_mps": -1.0}, ["speed_mps is -1.0", "policy.speed_mps=-1.0"]),
-        ({}, ["speed_mps", "policy="]),
     ],
 )
 def test_a_refused_setting_is_named(points, arguments, words):
@@ -214,4 +213,4 @@ def test_a_setting_that_is_needed_is_named(points):
 
 
 def test_settings_that_a_constructor_hands_on_are_those_of_its_base():
-    assert list(registry.parameters("policy", f"{HERE}:Handing")) == ["own", "speed_mps"]
+    assert list(registry.parameters("policy", f"{HERE}:Handing")) == ["own", "speed_mps", "gain"]

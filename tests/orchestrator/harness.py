@@ -33,7 +33,8 @@ from omniloop.core.replay import RecordedActors, recorded_motion_at
 from omniloop.core.route import route_from_recording
 from omniloop.core.scene import Actor, ActorClass, Scene, Track
 from omniloop.core.schedule import Schedule, build_schedule
-from omniloop.orchestrator.rollout import RolloutSpec, run_rollout
+from omniloop.orchestrator.rollout import run_rollout
+from omniloop.orchestrator.rollout_spec import RolloutSpec
 from omniloop.orchestrator.services import Services, service_seeds
 
 
