@@ -35,9 +35,9 @@ def run(seconds: float, actors: int, rollouts: int, policy: str, profile: bool) 
         write_bundle(synthetic_scene(actors, seconds), Path(folder) / "scenes" / "synthetic.zip")
         _execute(folder, "warm", 1, policy)
         few = _execute(folder, "few", max(rollouts // 4, 1), policy)
-        before_mib = _resident_mib()
+        before_mib = resident_mib()
         many = _execute(folder, "many", rollouts, policy)
-        after_mib = _resident_mib()
+        after_mib = resident_mib()
         out: dict[str, Any] = {
             "simulated_s": seconds,
             "actors": actors,
@@ -99,7 +99,8 @@ def _by_service(finished: Finished) -> dict[str, float]:
     return {name: round(1e3 * total / steps, 4) for name, total in sorted(totals.items())}
 
 
-def _resident_mib() -> float:
+def resident_mib() -> float:
+    """This process's resident memory now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return round(pages * 4096 / 2**20, 1)
 

@@ -236,6 +236,32 @@ def bench_render(
     typer.echo(json.dumps(measured, indent=2))
 
 
+@bench_app.command("wire")
+def bench_wire(
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PART",
+            help="overhead, pipeline, camera30, in_flight, serving, divergence, growth; all if none.",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of a rollout.")] = 200,
+) -> None:
+    """Time services behind gRPC: against a bare loop, against the bound, over 500 rollouts.
+
+    **Examples**
+
+        omniloop bench wire
+        omniloop bench wire overhead pipeline
+    """
+    import json
+
+    from omniloop.bench.wire import PARTS
+    from omniloop.bench.wire import run as run_bench
+
+    typer.echo(json.dumps(run_bench(steps, parts or list(PARTS)), indent=2))
+
+
 def main() -> None:
     """Run the command line; errors become one clear message and an exit code."""
     from omniloop.core.errors import InputError, OmniloopError, RunFolderError

@@ -76,7 +76,7 @@ class CallFunnel:
         try:
             got = await answer
             if not isinstance(got, wanted):
-                article = "an" if wanted.__name__[0] in "AE" else "a"
+                article = "an" if wanted.__name__[0] in "AEIOaeio" else "a"
                 raise _kind(service)(
                     f"{service} returned a {type(got).__name__}, not {article} {wanted.__name__}",
                     remedy=f"return an omniloop {wanted.__name__}",

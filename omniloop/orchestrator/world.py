@@ -11,7 +11,7 @@ from omniloop.core.motion import UNIT_TOLERANCE, ActorMotion, EgoMotion, Mask, T
 from omniloop.core.time import MAX_STATE_STEP_US
 
 
-class _Columns:
+class Columns:
     """Growing arrays whose last but `axis`-th dimensions are fixed; views never change."""
 
     def __init__(self, shape: tuple[int, ...], axis: int, dtype: type) -> None:
@@ -27,6 +27,7 @@ class _Columns:
         return tuple(shape)
 
     def append(self, values: np.ndarray) -> None:
+        """Add values behind what is held."""
         count = values.shape[self._axis]
         need = self._length + count
         if need > self._data.shape[self._axis]:
@@ -43,6 +44,7 @@ class _Columns:
         return (*(slice(None) for _ in range(self._axis)), slice(start, stop))
 
     def view(self) -> np.ndarray:
+        """What is held, read-only."""
         out = self._data[self._index(0, self._length)]
         out.flags.writeable = False
         return out
@@ -89,12 +91,12 @@ class World:
     """
 
     def __init__(self, n_actors: int) -> None:
-        self._ego_times = _Columns((), 0, np.int64)
-        self._true = _Columns((19,), 0, np.float64)
-        self._estimated = _Columns((19,), 0, np.float64)
-        self._actor_times = _Columns((), 0, np.int64)
-        self._actor_poses = _Columns((n_actors, 7), 1, np.float64)
-        self._actor_valid = _Columns((n_actors,), 1, np.bool_)
+        self._ego_times = Columns((), 0, np.int64)
+        self._true = Columns((19,), 0, np.float64)
+        self._estimated = Columns((19,), 0, np.float64)
+        self._actor_times = Columns((), 0, np.int64)
+        self._actor_poses = Columns((n_actors, 7), 1, np.float64)
+        self._actor_valid = Columns((n_actors,), 1, np.bool_)
         self._frontier_us: int | None = None
 
     @property
@@ -140,7 +142,7 @@ class World:
         self._actor_valid.append(actors.valid)
         self._frontier_us = until_us
 
-    def _ego(self, columns: _Columns) -> EgoMotion:
+    def _ego(self, columns: Columns) -> EgoMotion:
         states: Array = columns.view()
         return EgoMotion(self._ego_times.view(), states[:, :7], states[:, 7:])
 

@@ -70,3 +70,24 @@ def test_ego_history_without_a_rate_is_the_committed_states():
 
 def test_ego_history_of_length_zero_is_the_newest_state():
     assert ego_history(motion([0, 70_000]), PolicySpec(), 70_000).times_us.tolist() == [70_000]
+
+
+def test_a_policy_that_is_told_everything_gets_each_frame_once():
+    buffer = FrameBuffer(PolicySpec(cameras=None, everything=True), ("front", "rear"))
+    for k in range(5):
+        buffer.add(frame(33_333 * k))
+    first = buffer.history(200_000)
+    assert [f.capture_us for f in first["front"]] == [33_333 * k for k in range(5)]
+    assert first["rear"] == ()
+    buffer.add(frame(166_665))
+    assert [f.capture_us for f in buffer.history(300_000)["front"]] == [166_665]
+    assert buffer.history(400_000)["front"] == ()
+
+
+def test_a_policy_that_is_told_everything_gets_each_ego_state_once():
+    spec, ego = PolicySpec(everything=True), motion(range(0, 500_001, 50_000))
+    whole = ego_history(ego, spec, 300_000, None)
+    assert whole.times_us.tolist() == list(range(0, 300_001, 50_000))
+    assert ego_history(ego, spec, 500_000, 300_000).times_us.tolist() == [
+        350_000, 400_000, 450_000, 500_000,
+    ]  # fmt: skip
