@@ -16,6 +16,9 @@ from omniloop.core.errors import OmniloopError, PolicyError, ServiceError
 
 T = TypeVar("T")
 
+Explain = Callable[[BaseException], OmniloopError | None]
+"""Turns a transport's exception into an error of Omniloop; None for one it does not know."""
+
 
 @dataclass
 class CallStats:
@@ -59,12 +62,16 @@ class CallFunnel:
         answer: Awaitable[T],
         time_us: int | None = None,
         wanted: type = object,
+        explain: Explain | None = None,
+        began_s: float | None = None,
     ) -> T:
         """Await a service's answer.
 
         Args:
             time_us: The simulated time, for messages.
             wanted: The type that the answer must have.
+            explain: What a transport knows of its own exceptions.
+            began_s: When the call began, by `time.perf_counter`, if that was earlier.
 
         Raises:
             PolicyError: the policy raised anything of its own, or returned no plan.
@@ -72,10 +79,10 @@ class CallFunnel:
                 something that is no answer to this method.
             OmniloopError: passed through; its place is filled in where it names none.
         """
-        began = time.perf_counter()
+        began = time.perf_counter() if began_s is None else began_s
         try:
             got = await answer
-            if not isinstance(got, wanted):
+            if wanted is not object and not isinstance(got, wanted):
                 article = "an" if wanted.__name__[0] in "AEIOaeio" else "a"
                 raise _kind(service)(
                     f"{service} returned a {type(got).__name__}, not {article} {wanted.__name__}",
@@ -86,6 +93,9 @@ class CallFunnel:
             error.where = error.where or self.place(service, method, time_us)
             raise
         except (Exception, SystemExit) as error:  # a plugin may be anybody's code
+            known = explain(error) if explain is not None else None
+            if known is not None:
+                raise known from error
             raise _kind(service)(
                 f"{service} raised {type(error).__name__}: {error}",
                 where=self.place(service, method, time_us),
@@ -106,11 +116,12 @@ class CallFunnel:
         attempt: Callable[[], Awaitable[T]],
         rule: RetryRule,
         time_us: int | None = None,
+        explain: Explain | None = None,
     ) -> T:
         """Like a call, made again while the rule says that the cause is passing."""
         for number, delay_s in enumerate((*rule.delays_s, None)):
             try:
-                return await self(service, method, attempt(), time_us)
+                return await self(service, method, attempt(), time_us, explain=explain)
             except OmniloopError as error:
                 if delay_s is None or not rule.passing(error):
                     if number:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,13 +18,14 @@ from grpc import aio
 
 import omniloop
 from omniloop.core.calls import CallFunnel, RetryRule
-from omniloop.core.errors import ConfigError
+from omniloop.core.errors import ConfigError, OmniloopError
 from omniloop.services.rpc import MIB, VERSION_KEY, Caller, Method, Refusal, methods_of
 from omniloop.services.status import failure
 
 Metadata = tuple[tuple[str, str], ...]
 
-_OWN: Metadata = ((VERSION_KEY, omniloop.__version__),)
+OWN: Metadata = ((VERSION_KEY, omniloop.__version__),)
+"""What our clients tell of themselves: at first contact, and then to who understands it."""
 _DEFAULT_TIMEOUT_S = 30.0
 
 
@@ -83,12 +86,47 @@ class Settings:
         return self.timeouts_s.get(method, self.default_timeout_s)
 
 
+class Started:
+    """A call that is on its way: await its reply, or cancel it.
+
+    Calls that are started together are in flight together; no task is needed for each.
+    """
+
+    __slots__ = ("_answer", "_result")
+
+    def __init__(self, answer: Any, result: Coroutine[Any, Any, Any]) -> None:
+        self._answer = answer
+        self._result = result
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._result.__await__()
+
+    def cancel(self) -> None:
+        """Give up the call, whether it is done or not."""
+        self._result.close()
+        if self._answer is not None:
+            self._answer.cancel()
+
+
+async def together(calls: Sequence[Started]) -> list[Any]:
+    """Await all replies; if one fails, the others are cancelled."""
+    try:
+        return [await call for call in calls]
+    except BaseException:
+        for call in calls:
+            call.cancel()
+        raise
+
+
 class Connection:
     """Calls the methods of one service at one address.
 
     Args:
         kind: Which service of a rollout it is, for messages and timings: "policy", ...
         service: The compiled descriptor.
+
+    Attributes:
+        own: What every call tells of us; nothing to a foreign peer, once it is known as one.
     """
 
     def __init__(
@@ -96,10 +134,11 @@ class Connection:
     ) -> None:
         self.kind = kind
         self.address = address
+        self.own: Metadata = OWN
         self._settings = settings
         self._methods = methods_of(service)
 
-    async def call(
+    def call(
         self,
         method: str,
         request: Message,
@@ -108,74 +147,71 @@ class Connection:
         *,
         metadata: Metadata = (),
         retry: RetryRule | None = None,
-    ) -> Any:
-        """Call a method through the rollout's funnel and return the reply.
+    ) -> Started:
+        """Start a call through the rollout's funnel; await what is returned for the reply.
 
-        Raises:
-            OmniloopError: the call failed; see `omniloop.services.status`.
+        Awaiting raises an OmniloopError if the call failed; see `omniloop.services.status`.
         """
-
-        async def attempt() -> Any:
-            reply, _ = await self._checked(method, request, funnel, time_us, metadata, False)
-            return reply
-
+        began_s = time.perf_counter()
+        timeout_s = self._settings.timeout_s(method)
+        found = self._methods[method]
+        explain = _Explained(self, method, timeout_s, funnel, time_us)
+        metadata = self.own + metadata
+        answer = self._begin(found, request, timeout_s, metadata)
         if retry is None:
-            return await funnel(self.kind, method, attempt(), time_us)
-        return await funnel.retried(self.kind, method, attempt, retry, time_us)
+            result = funnel(self.kind, method, answer, time_us, explain=explain, began_s=began_s)
+            return Started(answer, result)
+        attempts = itertools.chain(
+            [answer], iter(lambda: self._begin(found, request, timeout_s, metadata), None)
+        )
+        result = funnel.retried(self.kind, method, lambda: next(attempts), retry, time_us, explain)
+        return Started(answer, result)
 
     async def introduce(
         self, method: str, request: Message, funnel: CallFunnel
     ) -> tuple[Any, dict[str, str]]:
-        """Call a method and return its reply and the peer's initial metadata."""
-        answer = self._checked(method, request, funnel, None, (), True)
-        return await funnel(self.kind, method, answer)
-
-    async def _checked(
-        self,
-        method: str,
-        request: Message,
-        funnel: CallFunnel,
-        time_us: int | None,
-        metadata: Metadata,
-        wants_metadata: bool,
-    ) -> tuple[Any, dict[str, str]]:
+        """Tell who we are; return the reply and the peer's initial metadata."""
         timeout_s = self._settings.timeout_s(method)
-        try:
-            return await self._send(
-                self._methods[method], request, timeout_s, _OWN + metadata, wants_metadata
-            )
-        except (aio.AioRpcError, Refusal) as error:
-            code, details = (
-                (error.code, error.details)
-                if isinstance(error, Refusal)
-                else (error.code(), error.details() or "")
-            )
-            raise failure(
-                code, details, kind=self.kind, method=method, address=self.address,
-                timeout_s=timeout_s, where=funnel.place(self.kind, method, time_us),
-            ) from error  # fmt: skip
-
-    async def _send(
-        self,
-        method: Method,
-        request: Message,
-        timeout_s: float,
-        metadata: Metadata,
-        wants_metadata: bool,
-    ) -> tuple[Any, dict[str, str]]:
-        call = _channel(self.address, self._settings).stub(method)(
-            request, timeout=timeout_s, metadata=metadata
-        )
-        reply = await call
-        if not wants_metadata:
-            return reply, {}
+        explain = _Explained(self, method, timeout_s, funnel, None)
+        call = self._begin(self._methods[method], request, timeout_s, OWN)
+        reply = await funnel(self.kind, method, call, explain=explain)
         return reply, {k: v for k, v in await call.initial_metadata() if isinstance(v, str)}
+
+    def _begin(self, method: Method, request: Message, timeout_s: float, metadata: Metadata) -> Any:
+        """Start a call: an awaitable with `cancel` and `initial_metadata`."""
+        return _channel(self.address, self._settings).stub(method)(
+            request, timeout=timeout_s, metadata=metadata or None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Explained:
+    """What a call's exceptions mean, worked out only if there is one."""
+
+    connection: Connection
+    method: str
+    timeout_s: float
+    funnel: CallFunnel
+    time_us: int | None
+
+    def __call__(self, error: BaseException) -> OmniloopError | None:
+        if isinstance(error, Refusal):
+            code, details = error.code, error.details
+        elif isinstance(error, aio.AioRpcError):
+            code, details = error.code(), error.details() or ""
+        else:
+            return None
+        kind = self.connection.kind
+        return failure(
+            code, details, kind=kind, method=self.method, address=self.connection.address,
+            timeout_s=self.timeout_s, where=self.funnel.place(kind, self.method, self.time_us),
+        )  # fmt: skip
 
 
 class Answers(Protocol):
     """A server's methods, called in this process."""
 
-    async def answer(self, method: str, request: Message, caller: Caller) -> Message:
+    def answer(self, method: str, request: Message, caller: Caller) -> Coroutine[Any, Any, Message]:
         """Answer a call.
 
         Raises:
@@ -196,16 +232,25 @@ class Loopback(Connection):
         super().__init__(kind, service, "in this process", settings)
         self._server = server
 
-    async def _send(
-        self,
-        method: Method,
-        request: Message,
-        timeout_s: float,
-        metadata: Metadata,
-        wants_metadata: bool,
-    ) -> tuple[Any, dict[str, str]]:
-        caller = Caller(dict(metadata))
-        return await self._server.answer(method.name, request, caller), caller.reply_metadata
+    def _begin(self, method: Method, request: Message, timeout_s: float, metadata: Metadata) -> Any:
+        return _InProcess(self._server, method.name, request, metadata)
+
+
+class _InProcess:
+    """A call to a server in this process."""
+
+    def __init__(self, server: Answers, method: str, request: Message, metadata: Metadata) -> None:
+        self._caller = Caller(dict(metadata))
+        self._answer = server.answer(method, request, self._caller)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._answer.__await__()
+
+    async def initial_metadata(self) -> tuple[tuple[str, str], ...]:
+        return tuple(self._caller.reply_metadata.items())
+
+    def cancel(self) -> None:
+        self._answer.close()
 
 
 # -------------------------------------------------------------------------- channels

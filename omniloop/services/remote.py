@@ -14,6 +14,7 @@ from omniloop.core.calls import CallFunnel
 from omniloop.core.errors import ConfigError, SceneError, nearest
 from omniloop.core.scene import Scene
 from omniloop.services.connection import (
+    OWN,
     Answers,
     Connection,
     Loopback,
@@ -37,11 +38,13 @@ class Peer:
         version: As run.yaml holds it.
         metadata: The peer's initial metadata.
         scenes: Ids that it serves; None if it was not asked, or serves any.
+        reply: Its whole reply; None before first contact.
     """
 
     version: dict[str, str]
     metadata: Mapping[str, str] = field(default_factory=dict)
     scenes: frozenset[str] | None = None
+    reply: Any = None
 
     @property
     def is_omniloop(self) -> bool:
@@ -154,7 +157,9 @@ class RemoteService:
         if self.asks_for_scenes:
             listed = await connection.call("get_available_scenes", Empty(), funnel)
             scenes = None if ANY_SCENE in listed.scene_ids else frozenset(listed.scene_ids)
-        return Peer(facts, metadata, scenes)
+        peer = Peer(facts, metadata, scenes, reply)
+        connection.own = OWN if peer.is_omniloop else ()
+        return peer
 
     async def disconnect(self) -> None:
         """Close the channels of the running event loop."""

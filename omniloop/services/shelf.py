@@ -30,6 +30,11 @@ class SceneShelf:
         """Ids in memory."""
         return list(self._held)
 
+    @property
+    def capacity(self) -> int:
+        """How many stay in memory."""
+        return _HELD
+
     def get(self, scene_id: str) -> Scene:
         """Return a scene.
 
