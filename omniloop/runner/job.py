@@ -24,6 +24,7 @@ from omniloop.orchestrator.compat import throttled
 from omniloop.orchestrator.rollout import Watch, run_rollout
 from omniloop.orchestrator.rollout_spec import RolloutSpec
 from omniloop.orchestrator.services import service_seeds
+from omniloop.runlog.deferred import DeferredRecorder
 from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.messages import LogHeader
 from omniloop.runlog.results import RolloutResult
@@ -119,10 +120,12 @@ async def _simulate(
     with LogWriter(rollout_dir / "log.mcap") as log:
         log.scene(prepared.bundle)
         log.header(_header(setup, prepared, job, spec), prepared.scene)
+        recorder = DeferredRecorder(log)
         try:
             record = await run_rollout(
-                spec, setup.services, log, call, _watch(setup, prepared, log)
+                spec, setup.services, recorder, call, _watch(setup, prepared, log)
             )
+            recorder.flush()
         except RunFolderError:
             raise
         except OmniloopError as caught:
@@ -133,6 +136,8 @@ async def _simulate(
                 remedy="check the shapes and times of what the plugins return",
             )  # fmt: skip
         if error is not None:
+            record = None
+            recorder.flush()
             log.notice(prepared.schedule.end_us, f"{type(error).__name__}: {error.what}")
     return _Simulated(record, error, call, log)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Times, Trajectory
+from omniloop.services.pose_bytes import read_trajectory
 from omniloop.services.protos.common_pb2 import (
     AABB,
     DynamicState,
@@ -65,7 +66,11 @@ def poses_from_wire(poses: Iterable[Any]) -> Array:
     for pose in poses:
         v, q = pose.vec, pose.quat
         rows.append((v.x, v.y, v.z, q.x, q.y, q.z, q.w))
-    out = np.array(rows, dtype=np.float64).reshape(-1, 7)
+    return _checked(np.array(rows, dtype=np.float64).reshape(-1, 7))
+
+
+def _checked(out: Array) -> Array:
+    """Normalise quaternions in place, or raise a ValueError that names a pose."""
     if not np.isfinite(out).all():
         at = int(np.argmin(np.isfinite(out).all(axis=1)))
         raise ValueError(f"pose {out[at].tolist()} at index {at} is not finite")
@@ -92,6 +97,13 @@ def trajectory_from_wire(message: Any) -> Trajectory:
         ValueError: its times are not strictly increasing, a number is not finite, or a
             quaternion is far from a unit.
     """
+    quick = read_trajectory(message)
+    if quick is not None and quick[0].min() >= 0:  # a time beyond int64 reads as negative
+        times, poses = quick[0], _checked(quick[1])
+        if (times[1:] <= times[:-1]).any():
+            return Trajectory(times, poses)  # which names the time that does not grow
+        poses.setflags(write=False)
+        return Trajectory.unchecked(times, poses)
     times = times_from_wire(p.timestamp_us for p in message.poses)
     return Trajectory(times, poses_from_wire(p.pose for p in message.poses))
 

@@ -16,6 +16,7 @@ from omniloop.core.replay import RecordedActors
 from omniloop.core.scene import Scene
 from omniloop.services.camera_codec import spec_to_wire
 from omniloop.services.codec import poses_to_wire
+from omniloop.services.pose_bytes import POSE_BYTES, pose_bytes
 from omniloop.services.protos import sensorsim_pb2 as pb
 
 HIDDEN_M = 100.0
@@ -51,7 +52,7 @@ class RequestWriter:
     ) -> None:
         self._scene = scene
         self._mounts = np.array([c.rig_to_camera for c in cameras]).reshape(-1, 7)
-        self._ids = [actor.id for actor in scene.actors]
+        self._object_heads = [_object_head(actor.id) for actor in scene.actors]
         self._moving = np.array([not a.is_static for a in scene.actors], dtype=bool)
         self._templates = [
             pb.RGBRenderRequest(
@@ -74,7 +75,7 @@ class RequestWriter:
             starts = poses_to_wire(geometry.compose(request.local_to_rig[start], mounts))
         recorded = self._recorded_where_gone(request)
         times_us = request.times_us.tolist()
-        objects: dict[tuple[int, int], list[Any]] = {}  # cameras of one shutter share theirs
+        objects: dict[tuple[int, int], bytes] = {}  # cameras of one shutter share theirs
         out = []
         for n, (camera, first, last) in enumerate(
             zip(cameras.tolist(), start.tolist(), end.tolist(), strict=True)
@@ -90,7 +91,7 @@ class RequestWriter:
             if shown is None:
                 shown = self._objects(request.actor_motion, recorded, first, last)
                 objects[first, last] = shown
-            message.dynamic_objects.extend(shown)
+            message.MergeFromString(shown)
             out.append(message)
         return out
 
@@ -114,10 +115,11 @@ class RequestWriter:
 
     def _objects(
         self, motion: ActorMotion, recorded: ActorMotion | None, start: int, end: int
-    ) -> list[Any]:
-        """Moving actors in the scene's order: those in the world, and the hidden ones.
+    ) -> bytes:
+        """Moving actors in the scene's order, as the field `dynamic_objects` of a request.
 
-        Static actors are in the reconstruction already, so they are left out.
+        They are those in the world, and the hidden ones. Static actors are in the
+        reconstruction already, so they are left out.
         """
         shutter = [start, end]
         listed = self._moving & motion.valid[:, shutter].all(axis=1)
@@ -128,11 +130,28 @@ class RequestWriter:
                 poses[gone] = geometry.shift_body(recorded.local_to_aabb[:, shutter][gone], _DOWN)
                 listed |= gone
         rows = np.flatnonzero(listed)
-        ends = poses_to_wire(poses[rows, 1])
-        starts = ends if start == end else poses_to_wire(poses[rows, 0])
-        return [
-            pb.DynamicObject(
-                track_id=self._ids[row], pose_pair=pb.PosePair(start_pose=first, end_pose=last)
-            )
-            for row, first, last in zip(rows.tolist(), starts, ends, strict=True)
-        ]
+        pairs = np.empty((len(rows), 2, 2 + POSE_BYTES), dtype=np.uint8)
+        pairs[:, 0, :2] = (0x0A, POSE_BYTES)  # start_pose
+        pairs[:, 1, :2] = (0x12, POSE_BYTES)  # end_pose
+        pairs[:, :, 2:] = pose_bytes(poses[rows].reshape(-1, 7)).reshape(-1, 2, POSE_BYTES)
+        data, size = pairs.tobytes(), pairs[0].size if len(rows) else 0
+        return b"".join(
+            self._object_heads[row] + data[k * size : (k + 1) * size]
+            for k, row in enumerate(rows.tolist())
+        )
+
+
+def _object_head(track_id: str) -> bytes:
+    """All of a `dynamic_objects` entry up to its two poses: see sensorsim.proto."""
+    empty = pb.DynamicObject(track_id=track_id).SerializeToString()
+    size = 2 * (2 + POSE_BYTES)
+    return b"\x42" + _varint(len(empty) + 2 + size) + empty + b"\x12" + _varint(size)
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
