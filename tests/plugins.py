@@ -5,18 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from omniloop.core import geometry
+from omniloop.core.cameras import Camera
 from omniloop.core.contracts import (
     GroundRequest,
     GroundResult,
     Observation,
     Plan,
     PolicySpec,
+    RenderRequest,
+    RenderResult,
     SessionInfo,
     TrafficRequest,
 )
+from omniloop.core.errors import SessionEvicted
 from omniloop.core.motion import ActorMotion, Trajectory
 from omniloop.core.replay import RecordedActors
 from omniloop.core.scene import Scene
+from omniloop.renderer_client.rasterizer import Rasterizer, RasterSession
 from omniloop.scenes.embedded import EmbeddedScenes
 
 
@@ -143,3 +148,29 @@ class OneScene:
 
     def load(self, scene_id: str) -> Scene:
         return EmbeddedScenes().load(scene_id)
+
+
+class Evicted(Rasterizer):
+    """Loses its session in the second chunk of the first `losses` sessions of a rollout."""
+
+    def __init__(self, losses: int = 1) -> None:
+        super().__init__(width=64, height=48)
+        self._losses = losses
+        self._opened: dict[str, int] = {}
+
+    def open(self, session: SessionInfo, cameras: tuple[Camera, ...]) -> EvictedSession:
+        opened = self._opened[session.session_id] = self._opened.get(session.session_id, 0) + 1
+        return EvictedSession(super().open(session, cameras), opened <= self._losses)
+
+
+class EvictedSession:
+    def __init__(self, drawn: RasterSession, is_lost: bool) -> None:
+        self._drawn = drawn
+        self._is_lost = is_lost
+        self._calls = 0
+
+    def render(self, request: RenderRequest) -> RenderResult:
+        self._calls += 1
+        if self._is_lost and self._calls == 2:
+            raise SessionEvicted("renderer lost the session")
+        return self._drawn.render(request)

@@ -294,3 +294,21 @@ def test_stopping_off_road_without_a_drivable_surface_is_noted(tmp_path):
     result = run(tmp_path, *scenes, "run.stop_on=offroad").results[0]
     assert "run.stop_on=offroad cannot be told here" in result.notices[0]
     assert not result.metrics["offroad"].valid
+
+
+EVICTED = ("renderer=tests.plugins:Evicted", "scenes.ids=straight_road", "sync.duration_s=2")
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+def test_a_rollout_whose_renderer_gave_its_session_away_is_simulated_again(tmp_path, losses):
+    again = run(tmp_path, *EVICTED, f"renderer.losses={losses}", name="again").results[0]
+    assert again.outcome == "completed"
+    assert again.notices == [f"simulated {losses + 1} times: the renderer's session was evicted"]
+    run(tmp_path, *EVICTED, "renderer.losses=0", name="at_once")
+    assert digest_run(tmp_path / "again") == digest_run(tmp_path / "at_once")
+
+
+def test_a_rollout_is_simulated_three_times_at_most(tmp_path):
+    result = run(tmp_path, *EVICTED, "renderer.losses=3").results[0]
+    assert result.outcome == "infrastructure_failed"
+    assert result.error["type"] == "SessionEvicted"
