@@ -61,7 +61,7 @@ def ftheta_from_pinhole(model: PinholeCamera, name: str = "") -> FThetaCamera:
             as for a wide field of view, or a distortion that is not symmetric.
     """
     corner_rad = float(np.arccos(_on_border(model)[:, 2]).max())
-    angle = corner_rad * np.linspace(0.0, 1.0, _SAMPLES)
+    angle: Array = corner_rad * np.linspace(0.0, 1.0, _SAMPLES)
     radius = _radius_px(model, angle)
     slope = np.maximum(np.gradient(radius, angle), 1e-3 * model.fy)
     fitted = FThetaCamera(
@@ -81,6 +81,13 @@ def ftheta_from_pinhole(model: PinholeCamera, name: str = "") -> FThetaCamera:
             " or one that is f-theta already",
         )
     return fitted
+
+
+def inverse_polynomial(coefficients: tuple[float, ...], reach: float) -> tuple[float, ...]:
+    """Fit the inverse of an f-theta polynomial that grows over [0, `reach`]."""
+    x = np.linspace(0.0, reach, _SAMPLES)
+    y = np.asarray(np.polynomial.polynomial.polyval(x, coefficients), dtype=np.float64)
+    return _minimax(y, x, np.ones(_SAMPLES))
 
 
 def fit_error_rad(model: CameraModel, fitted: CameraModel) -> float:
@@ -105,7 +112,9 @@ def _on_border(model: PinholeCamera) -> Array:
     right, bottom = model.width - 0.5, model.height - 0.5
     steps = np.linspace(0.0, 1.0, 33)[:, None]
     corners = np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]])
-    sides = [a + steps * (b - a) for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True)]
+    sides = [
+        a + steps * (b - a) for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True)
+    ]
     return model.unproject(np.concatenate(sides))
 
 

@@ -80,6 +80,11 @@ class LocalService:
         if kind in ("policy", "renderer"):
             self.spec = plugin.spec
 
+    @property
+    def plugin(self) -> Any:
+        """The author's object."""
+        return self._plugin
+
     def check_scene(self, scene: Scene) -> None:
         """Let the plugin refuse a scene before anything starts, if it has a `check_scene`.
 

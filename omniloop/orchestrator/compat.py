@@ -83,7 +83,8 @@ def cameras_for(
             raise ConfigError(
                 f"the renderer starts from an image of camera '{camera.id}', which the scene lacks",
                 where=f"scene {scene.id}",
-                remedy="choose a scene with first frames (`omniloop scenes show`), or another renderer",
+                remedy="set renderer.first_frame=raster to start from a drawing, or choose a scene with"
+                " first frames (`omniloop scenes show`)",
             )
     return tuple(replace(c, model=c.model.resized(*renderer.size)) for c in chosen)
 

@@ -197,6 +197,9 @@ class Setup:
             postfetch=sync.strategy == "postfetch",
         )  # fmt: skip
         check_schedule(self.policy_spec, schedule, sync.decision_latency_us)
+        check_cameras = getattr(self.services.renderer, "check_cameras", None)
+        if check_cameras is not None:
+            check_cameras(cameras)
         for kind in ("ground", "controller", "traffic", "renderer", "policy"):
             check = getattr(getattr(self.services, kind), "check_scene", None)
             if check is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from omniloop.core.errors import ConfigError
@@ -11,6 +12,8 @@ from omniloop.services.shelf import SceneShelf
 
 _NOWHERE = "in-process:0"
 """An address that a looped-back client never dials."""
+
+_ANY_NUMBER = sys.maxsize
 
 
 def servicers(
@@ -64,7 +67,7 @@ def looped_back(kind: str, service: Any, scenes: SceneShelf) -> Any:
     """
     if isinstance(service, RemoteService):
         return service
-    client, served = _client(kind, service), servicers(kind, service, scenes)
+    client, served = _client(kind, service), servicers(kind, service, scenes, _ANY_NUMBER)
     client.loop_back(next(s for s in served if s.service is client.service))
     return client
 

@@ -63,7 +63,7 @@ def test_a_passing_cause_is_tried_again_until_it_has_passed() -> None:
 
 
 def test_what_does_not_pass_is_raised_at_once() -> None:
-    with pytest.raises(ServiceError, match="^broken"):
+    with pytest.raises(ServiceError, match=r"^broken"):
         retried([ServiceError("broken"), 5], (0.0,))
 
 

@@ -1,0 +1,199 @@
+"""Tables of a ClipGT archive: columns to parquet and back.
+
+Every table has three columns of structs: ``key``, one named like the table, and
+``version`` (contracts.md 2.6). Points are float32.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from omniloop.core.errors import SceneError
+from omniloop.core.geometry import Array
+from omniloop.core.motion import Times
+
+VERSION = 1
+
+_MAX_ROWS = 5_000_000
+"""A table that claims more is damaged, or a bomb; NVIDIA's sample has 2305 rows in all."""
+
+_MEND = "write the HD map again"
+
+# --------------------------------------------------------------------------- writing
+
+
+def texts(values: Sequence[str]) -> Any:
+    """A column of texts."""
+    return pa.array(values, pa.string())
+
+
+def text_lists(values: Sequence[Sequence[str]]) -> Any:
+    """A column of lists of texts."""
+    return pa.array(values, pa.list_(pa.string()))
+
+
+def flags(values: Sequence[bool]) -> Any:
+    """A column of truth values."""
+    return pa.array(values, pa.bool_())
+
+
+def times(values: Times) -> Any:
+    """A column of microseconds."""
+    return pa.array(values, pa.int64())
+
+
+def vectors(values: Array, names: str = "xyz") -> Any:
+    """A column of structs of float32 from ``(N, len(names))``."""
+    rows = np.asarray(values, dtype=np.float32).reshape(-1, len(names))
+    parts = [pa.array(np.ascontiguousarray(rows[:, i])) for i in range(len(names))]
+    return pa.StructArray.from_arrays(parts, names=list(names))
+
+
+def polylines(lines: Sequence[Array]) -> Any:
+    """A column of lists of points from arrays ``(N, 3)``."""
+    offsets = np.concatenate([[0], np.cumsum([len(line) for line in lines])]).astype(np.int32)
+    points = np.concatenate([np.zeros((0, 3)), *lines])
+    return pa.ListArray.from_arrays(pa.array(offsets), vectors(points))
+
+
+def write_table(name: str, key: Mapping[str, Any], payload: Mapping[str, Any]) -> bytes:
+    """Return a table as a parquet file, uncompressed since the archive is compressed.
+
+    Args:
+        key, payload: Columns of the two structs.
+    """
+    columns = [
+        pa.StructArray.from_arrays(list(part.values()), names=list(part)) for part in (key, payload)
+    ]
+    version = pa.array(np.full(len(columns[0]), VERSION, dtype=np.uint64))
+    table = pa.table([*columns, version], names=["key", name, "version"])
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="none", write_statistics=False, store_schema=False)
+    return sink.getvalue()
+
+
+# --------------------------------------------------------------------------- reading
+
+
+class TableReader:
+    """Reads the columns of one table.
+
+    Args:
+        name: The table's name.
+        data: The parquet file; None for a table that is not there, which has no rows.
+        where: The file's name, for errors.
+
+    Raises:
+        SceneError: not parquet, much too large, or without its columns.
+    """
+
+    def __init__(self, name: str, data: bytes | None, where: str) -> None:
+        self._name = name
+        self._where = where
+        self._parts: dict[str, Any] = {}
+        self._rows = 0
+        if data is None:
+            return
+        try:
+            file = pq.ParquetFile(pa.BufferReader(data))
+            # Not by the columns' metadata: pyarrow 26 aborts on some that are damaged.
+            if file.metadata.num_rows > _MAX_ROWS:
+                raise self._wrong(f"it claims {file.metadata.num_rows} rows")
+            table = file.read(columns=["key", name], use_threads=False)
+            table.validate(full=True)  # texts that are no UTF-8, lists that end before they start
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._wrong(f"not a readable parquet file: {_first_line(error)}") from error
+        self._rows = table.num_rows
+        for part in ("key", name):
+            if part not in table.column_names:
+                raise self._wrong(f"column '{part}' is missing")
+            column = table.column(part).combine_chunks()
+            if not pa.types.is_struct(column.type):
+                raise self._wrong(f"column '{part}' is {column.type}, not a struct")
+            self._parts[part] = column
+
+    def _wrong(self, what: str) -> SceneError:
+        return SceneError(f"table {self._name}: {what}", where=self._where, remedy=_MEND)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def _field(self, part: str, field: str) -> Any:
+        column = self._parts[part]
+        if column.type.get_field_index(field) < 0:
+            raise self._wrong(f"'{part}.{field}' is missing")
+        return pc.struct_field(column, field)
+
+    def has(self, field: str, part: str = "") -> bool:
+        """Whether the table has rows and a field."""
+        column = self._parts.get(part or self._name)
+        return column is not None and column.type.get_field_index(field) >= 0
+
+    def texts(self, field: str, part: str = "") -> list[str]:
+        """Texts; "" where the field is null, or missing altogether."""
+        part = part or self._name
+        if not self.has(field, part):
+            return [""] * self._rows
+        return [str(v) if v is not None else "" for v in self._field(part, field).to_pylist()]
+
+    def text_lists(self, field: str) -> list[list[str]]:
+        """Lists of texts; a single text counts as a list of one."""
+        if not self.has(field):
+            return [[] for _ in range(self._rows)]
+        found = self._field(self._name, field).to_pylist()
+        lists = [v if isinstance(v, list) else [v] for v in found]
+        return [[str(x) for x in items if x is not None] for items in lists]
+
+    def times(self, field: str = "timestamp_micros") -> Times:
+        """Microseconds ``(N,)`` of the key."""
+        if not self._rows:
+            return np.zeros(0, dtype=np.int64)
+        column = self._field("key", field)
+        if not pa.types.is_integer(column.type) or column.null_count:
+            raise self._wrong(f"'key.{field}' is {column.type} with {column.null_count} nulls")
+        return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+    def vectors(self, field: str, names: str = "xyz") -> Array:
+        """Vectors ``(N, len(names))``; NaN where null."""
+        if not self._rows:
+            return np.zeros((0, len(names)))
+        return self._numbers(self._field(self._name, field), names, field)
+
+    def polylines(self, field: str) -> list[Array]:
+        """Lists of points ``(M, 3)``; no points where the field is null."""
+        if not self._rows:
+            return []
+        column = self._field(self._name, field)
+        if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
+            raise self._wrong(f"'{self._name}.{field}' is {column.type}, not a list of points")
+        lengths = pc.fill_null(pc.list_value_length(column), 0)
+        points = self._numbers(column.flatten(), "xyz", field)
+        ends = np.cumsum(lengths.to_numpy(zero_copy_only=False)).astype(np.int64)
+        return np.split(points, ends[:-1])
+
+    def _numbers(self, structs: Any, names: str, field: str) -> Array:
+        if not pa.types.is_struct(structs.type):
+            raise self._wrong(f"'{self._name}.{field}' is {structs.type}, not a struct")
+        columns = []
+        for name in names:
+            index = structs.type.get_field_index(name)
+            if index < 0 or not _is_number(structs.type.field(index).type):
+                raise self._wrong(f"'{self._name}.{field}.{name}' is missing or no number")
+            part = pc.struct_field(structs, name).to_numpy(zero_copy_only=False)
+            columns.append(np.asarray(part, dtype=np.float64))
+        return np.stack(columns, axis=1)
+
+
+def _is_number(kind: Any) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
