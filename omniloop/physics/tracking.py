@@ -42,6 +42,11 @@ class PoseHistory:
         self._times_us += states.times_us.tolist()
         self._poses += list(states.local_to_rig)
 
+    @property
+    def start_us(self) -> int:
+        """The oldest time held; there must be one."""
+        return self._times_us[0]
+
     def at(self, time_us: int) -> Array:
         """The pose ``(7,)`` at a time, held at both ends of the history."""
         hi = min(bisect_left(self._times_us, time_us), len(self._times_us) - 1)

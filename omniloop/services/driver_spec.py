@@ -1,0 +1,90 @@
+"""What driver clients and servers tell each other in metadata, beside the messages.
+
+The contract revision is carla-driver-interface's (contracts.md 1.2). The rest goes between
+Omniloop's own client and server only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from omniloop.core.messages import ImageHistory, PolicySpec, SessionInfo
+from omniloop.services.camera_codec import CameraAxes
+
+CONTRACT_KEY = "carla-driver-interface-contract"
+"""Revision of the contract: of a server with get_version, of a client with start_session."""
+
+SPEC_KEY = "omniloop-policy-spec"
+"""With get_version: what the served policy declares, as JSON."""
+
+TIMES_KEY = "omniloop-session-times"
+"""With start_session: start, handover and end of the rollout in us, with commas between."""
+
+AVAILABLE_KEY = "omniloop-available-us"
+"""With an image that reached the policy later than its shutter closed: when it did."""
+
+_REVISIONS = tuple(int(axes.value) for axes in CameraAxes)
+
+
+def axes_of_revision(metadata: Mapping[str, str]) -> CameraAxes:
+    """The axes of a peer's camera poses; optical ones, as AlpaSim's, of a peer that tells none.
+
+    Raises:
+        ValueError: its revision is no number, or unknown.
+    """
+    told = metadata.get(CONTRACT_KEY)
+    if told is None:
+        return CameraAxes.OPTICAL
+    try:
+        revision = int(told)
+    except ValueError:
+        raise ValueError(f"{CONTRACT_KEY}={told!r} is not a revision") from None
+    if revision not in _REVISIONS:
+        raise ValueError(f"contract revision {revision} is not one of {_REVISIONS}")
+    return CameraAxes(str(revision))
+
+
+def spec_to_json(spec: PolicySpec) -> str:
+    """A policy's declaration as ASCII text."""
+    return json.dumps({**asdict(spec), "privileged": sorted(spec.privileged)})
+
+
+def spec_from_json(text: str) -> PolicySpec:
+    """Read a declaration; what a newer peer adds is left out.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        told = json.loads(text)
+        known = {k: told[k] for k in PolicySpec.__dataclass_fields__ if k in told}
+        cameras = known["cameras"]
+        return PolicySpec(
+            **{
+                **known,
+                "cameras": None if cameras is None else tuple(cameras),
+                "images": ImageHistory(**known["images"]),
+                "privileged": frozenset(known["privileged"]),
+            }
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{SPEC_KEY}={text!r} is no policy's declaration: {type(error).__name__}: {error}"
+        ) from error
+
+
+def times_to_text(session: SessionInfo) -> str:
+    """Start, handover and end of a rollout."""
+    return f"{session.start_us},{session.handover_us},{session.end_us}"
+
+
+def times_from_text(text: str) -> tuple[int, int, int]:
+    """Start, handover and end of a rollout.
+
+    Raises:
+        ValueError: the text does not hold three whole numbers.
+    """
+    start_us, handover_us, end_us = (int(part) for part in text.split(","))
+    return start_us, handover_us, end_us

@@ -1,0 +1,145 @@
+"""Serving traffic under AlpaSim's protocol (alpasim.md 1.6)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from grpc import StatusCode
+
+from omniloop.core.calls import CallFunnel
+from omniloop.core.contracts import SessionInfo, Traffic, TrafficSession
+from omniloop.core.motion import ActorMotion
+from omniloop.services.codec import LATEST_US
+from omniloop.services.driver_spec import TIMES_KEY, times_from_text
+from omniloop.services.protos import traffic_pb2 as pb
+from omniloop.services.protos.common_pb2 import (
+    AvailableScenesReturn,
+    Empty,
+    SessionRequestStatus,
+)
+from omniloop.services.remote import ANY_SCENE
+from omniloop.services.rpc import Caller, Refusal, own_version
+from omniloop.services.serving import Servicer
+from omniloop.services.sessions import SessionTable
+from omniloop.services.shelf import SceneShelf
+from omniloop.services.traffic_codec import EGO_ID
+from omniloop.services.traffic_scene import scene_of
+from omniloop.services.traffic_world import TrafficWorld
+
+log = logging.getLogger("omniloop.serve")
+
+
+@dataclass
+class _Session:
+    traffic: TrafficSession
+    world: TrafficWorld
+    close_error: Exception | None = None
+
+
+class TrafficServicer(Servicer):
+    """Hands queries to sessions of a traffic plugin.
+
+    Args:
+        traffic: What moves the actors.
+        scenes: The scenes that it knows; None for any, built of the logged trajectories.
+        limit: Sessions at once; None for any number.
+        idle_timeout_s: A session that nobody called for so long is ended.
+    """
+
+    service = pb.DESCRIPTOR.services_by_name["TrafficService"]
+
+    def __init__(
+        self,
+        traffic: Traffic,
+        scenes: SceneShelf | None = None,
+        limit: int | None = None,
+        idle_timeout_s: float = 3600.0,
+    ) -> None:
+        self._traffic = traffic
+        self._scenes = scenes
+        self._sessions: SessionTable[_Session] = SessionTable(self._end, limit, idle_timeout_s)
+
+    async def get_metadata(self, request: Any, caller: Caller) -> Any:
+        """Which program answers; plugins need no history."""
+        return pb.TrafficModuleMetadata(version_id=own_version())
+
+    async def get_available_scenes(self, request: Any, caller: Caller) -> Any:
+        """Ids of the scenes, or "*" for any."""
+        ids = [ANY_SCENE] if self._scenes is None else self._scenes.ids
+        return AvailableScenesReturn(scene_ids=ids)
+
+    async def start_session(self, request: Any, caller: Caller) -> Any:
+        """Open a session of the plugin."""
+
+        async def opened() -> _Session:
+            info, knows_us = self._info(request, caller)
+            check = getattr(self._traffic, "check_scene", None)
+            if check is not None:
+                check(info.scene)
+            return _Session(await self._traffic.open(info), TrafficWorld(info, knows_us))
+
+        await self._sessions.start(request.session_uuid, opened)
+        return SessionRequestStatus()
+
+    def _info(self, request: Any, caller: Caller) -> tuple[SessionInfo, bool]:
+        """The rollout, and whether the caller tells what AlpaSim does not."""
+        if not 0 < request.handover_time_us <= LATEST_US:
+            raise Refusal(
+                StatusCode.INVALID_ARGUMENT,
+                f"handover_time_us is {request.handover_time_us}; it must be more than 0",
+            )
+        scene = scene_of(request, self._scenes)
+        name = caller.session_name or request.session_uuid
+        knows_us = caller.is_omniloop and TIMES_KEY in caller.metadata
+        if knows_us:
+            try:
+                times = times_from_text(caller.metadata[TIMES_KEY])
+            except ValueError as error:
+                raise Refusal(StatusCode.INVALID_ARGUMENT, f"{TIMES_KEY}: {error}") from error
+        else:
+            ego = next(o for o in request.logged_object_trajectories if o.object_id == EGO_ID)
+            seen = ego.trajectory.poses
+            times = (seen[0].timestamp_us, request.handover_time_us, seen[-1].timestamp_us)
+        call = CallFunnel(name)
+        info = SessionInfo(name, scene, request.random_seed, scene.vehicle, *times, call=call)
+        return info, knows_us
+
+    async def simulate(self, request: Any, caller: Caller) -> Any:
+        """Ask the plugin for everybody's motion up to the queried time."""
+        session, lock = self._sessions.entry(request.session_uuid)
+        async with lock:
+            self._sessions.entry(request.session_uuid)  # it may have been closed meanwhile
+            asked = session.world.read(request)
+            answer = await session.traffic.step(asked)
+            if not isinstance(answer, ActorMotion):
+                raise TypeError(f"traffic returned a {type(answer).__name__}, not an ActorMotion")
+            return session.world.reply(asked, answer)
+
+    async def close_session(self, request: Any, caller: Caller) -> Any:
+        """End a session; one that is unknown has ended already."""
+        try:
+            session, lock = self._sessions.entry(request.session_uuid)
+        except Refusal:
+            return Empty()
+        async with lock:
+            await self._sessions.close(request.session_uuid)
+        if session.close_error is not None:
+            raise session.close_error
+        return Empty()
+
+    async def _end(self, session: _Session) -> None:
+        try:
+            await session.traffic.close()
+        except Exception as error:  # nobody may be there to hear of it
+            log.exception("the traffic's session cannot be closed")
+            session.close_error = error
+
+    async def sweep(self) -> None:
+        """End the sessions that were idle for too long."""
+        await self._sessions.sweep()
+
+    async def aclose(self) -> None:
+        """End all sessions."""
+        await self._sessions.close_all()

@@ -1,0 +1,291 @@
+"""Services that misbehave: the rollout ends with the right outcome, the others go on.
+
+Every server is a process of its own, see `misbehaving.py`. One run holds many rollouts, each
+with a fault of its own, and healthy ones, which must give the same bytes as without faults.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from omniloop.configs.compose import compose
+from omniloop.runlog.digest import digest
+from omniloop.runlog.results import RolloutResult
+from omniloop.runner.run import execute
+
+SERVER = Path(__file__).with_name("misbehaving.py")
+AFTER = 20
+"""Calls that go well first: within the warm-up nothing but a broken reply would matter."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    outcome: str
+    says: str
+    error: str = ""
+    after: int = AFTER
+
+
+@contextmanager
+def served(
+    kind: str, faults: dict[str, list[object]], settings: list[str], count: int = 1
+) -> Iterator[str]:
+    """Yields the addresses of `count` such servers."""
+    ports = [free_port() for _ in range(count)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(SERVER), kind, json.dumps(faults), str(port), *settings],
+            stdout=subprocess.PIPE, text=True,
+        )
+        for port in ports
+    ]  # fmt: skip
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip().isdecimal()
+        yield ",".join(f"127.0.0.1:{port}" for port in ports)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
+def run(folder: Path, *settings: str) -> dict[str, RolloutResult]:
+    """Results by ``<scene>/<seed>``."""
+    config = compose(["run.concurrency=8", f"run.dir={folder}", "run.name=run", *settings])
+    return {r.session_id: r for r in execute(config).results}
+
+
+def log_of(folder: Path, name: str) -> Path:
+    return folder / "run" / "rollouts" / name / "log.mcap"
+
+
+def check(result: RolloutResult, fault: Fault, kind: str, method: str) -> None:
+    assert result.outcome == fault.outcome, (fault, result.error)
+    if fault.outcome == "completed":
+        return
+    assert result.error is not None
+    text = f"{result.error['what']} | {result.error['where']}"
+    assert fault.says in text, (fault, text)
+    assert fault.error in ("", result.error["type"])
+    for part in (kind, method, result.session_id, " us"):
+        assert part in result.error["where"], (fault, text)
+
+
+def by_seed(faults: tuple[Fault, ...]) -> dict[str, list[object]]:
+    """Seed 0 is healthy."""
+    return {str(k): [f.name, f.after] for k, f in enumerate(faults, start=1)}
+
+
+SCENE = "straight_road"
+
+POLICY = (
+    Fault("hang", "infrastructure_failed", "did not answer drive within 1 s", "TransientError"),
+    Fault("slow", "completed", "", after=70),
+    Fault("raise", "policy_failed", "boom", "PolicyError"),
+    Fault("nan_plan", "policy_failed", "is not finite", "PolicyError"),
+    Fault("unsorted_plan", "policy_failed", "is not after", "PolicyError"),
+    Fault("plan_elsewhere", "policy_failed", " m from ego", "PolicyError"),
+    Fault("no_plan", "policy_failed", "no plan", "PolicyError"),
+    Fault("short_plan", "policy_failed", "before the next decision", "PolicyError"),
+    Fault("huge_plan", "infrastructure_failed", "too large", "ServiceError"),
+    Fault("garbage", "infrastructure_failed", "cannot read each other's drive", "ServiceError"),
+    Fault("terminate", "completed", ""),
+)
+
+
+@pytest.fixture(scope="module")
+def policy_results(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, dict[str, RolloutResult]]:
+    folder = tmp_path_factory.mktemp("policy")
+    with served("policy", by_seed(POLICY), []) as address:
+        results = run(
+            folder, "policy=remote", f"policy.address={address}", "policy.timeouts_s.drive=1.0",
+            "renderer=none", f"scenes.ids={SCENE}", f"run.seeds={len(POLICY) + 1}",
+        )  # fmt: skip
+    return folder, results
+
+
+@pytest.mark.parametrize(
+    ("seed", "fault"), enumerate(POLICY, start=1), ids=lambda v: getattr(v, "name", "")
+)
+def test_a_policy_that_misbehaves_ends_its_own_rollout(
+    policy_results: tuple[Path, dict[str, RolloutResult]], seed: int, fault: Fault
+) -> None:
+    result = policy_results[1][f"{SCENE}/{seed}"]
+    if fault.name in ("no_plan", "short_plan"):
+        assert result.outcome == "policy_failed"
+        assert fault.says in str(result.error)
+        return
+    check(result, fault, "policy", "drive")
+    if fault.name == "terminate":
+        assert result.stopped_by == "policy"
+
+
+def test_a_rollout_beside_misbehaving_ones_gives_the_same_bytes(
+    policy_results: tuple[Path, dict[str, RolloutResult]], tmp_path: Path
+) -> None:
+    folder, results = policy_results
+    assert results[f"{SCENE}/0"].outcome == "completed"
+    run(tmp_path, "renderer=none", f"scenes.ids={SCENE}", "run.wire_precision=float32")
+    assert digest(log_of(folder, f"{SCENE}/0")) == digest(log_of(tmp_path, f"{SCENE}/0"))
+
+
+TRAFFIC = (
+    Fault("hang", "infrastructure_failed", "did not answer simulate within 1 s"),
+    Fault("raise", "infrastructure_failed", "boom"),
+    Fault("unknown_actor", "infrastructure_failed", "nobody"),
+    Fault("missing_actor", "infrastructure_failed", "missing"),
+    Fault("nan_actor", "infrastructure_failed", "not finite"),
+    Fault("garbage", "infrastructure_failed", "cannot read each other's simulate"),
+)
+
+CONTROLLER = (
+    Fault("hang", "infrastructure_failed", "did not answer run_controller_and_vehicle within 1 s"),
+    Fault("nan_state", "infrastructure_failed", "not finite"),
+    Fault("no_state", "infrastructure_failed", "state"),
+    Fault("late_state", "infrastructure_failed", "us"),
+    Fault("garbage", "infrastructure_failed", "cannot read each other's"),
+)
+
+
+@pytest.mark.parametrize(("kind", "faults"), [("traffic", TRAFFIC), ("controller", CONTROLLER)])
+def test_traffic_and_controllers_that_misbehave_end_their_own_rollout(
+    tmp_path: Path, kind: str, faults: tuple[Fault, ...]
+) -> None:
+    with served(kind, by_seed(faults), []) as address:
+        results = run(
+            tmp_path, f"{kind}=remote", f"{kind}.address={address}",
+            f"{kind}.timeouts_s.{MAIN_METHOD[kind]}=1.0", "renderer=none", "scenes.ids=cut_in",
+            f"run.seeds={len(faults) + 1}",
+        )  # fmt: skip
+    assert results["cut_in/0"].outcome == "completed"
+    for seed, fault in enumerate(faults, start=1):
+        check(results[f"cut_in/{seed}"], fault, kind, MAIN_METHOD[kind])
+
+
+MAIN_METHOD = {
+    "traffic": "simulate",
+    "controller": "run_controller_and_vehicle",
+    "ground": "ground_intersection",
+}
+
+GROUND = {
+    "curve": Fault("hang", "infrastructure_failed", "did not answer ground_intersection", after=3),
+    "cut_in": Fault("one_box_less", "infrastructure_failed", "ground answered", after=3),
+    "junction": Fault("garbage", "infrastructure_failed", "cannot read", after=3),
+}
+
+
+def test_a_ground_that_misbehaves_ends_the_rollouts_of_its_scenes(tmp_path: Path) -> None:
+    faults: dict[str, list[object]] = {k: [f.name, f.after] for k, f in GROUND.items()}
+    with served("ground", faults, []) as address:
+        results = run(
+            tmp_path, "ground=remote", f"ground.address={address}",
+            "ground.timeouts_s.ground_intersection=1.0", "renderer=none",
+        )  # fmt: skip
+    for name, result in results.items():
+        fault = GROUND.get(result.scene, Fault("", "completed", ""))
+        check(result, fault, "ground", "ground_intersection")
+        assert name.endswith("/0")
+
+
+VIDEO = (
+    Fault("hang", "infrastructure_failed", "did not answer render_video_chunk", after=3),
+    Fault("one_frame_less", "infrastructure_failed", "frames", after=3),
+    Fault("other_camera", "infrastructure_failed", "camera", after=3),
+    Fault("small_frame", "infrastructure_failed", "16x16", after=3),
+    Fault("broken_frame", "infrastructure_failed", "image", after=3),
+    Fault("huge_frame", "infrastructure_failed", "too large", after=3),
+)
+SMALL = ["renderer.width=320", "renderer.height=176"]
+
+
+def test_a_video_model_that_misbehaves_ends_its_own_rollout(tmp_path: Path) -> None:
+    with served("omnidreams", by_seed(VIDEO), []) as address:
+        results = run(
+            tmp_path, "renderer=omnidreams", f"renderer.address={address}", "renderer.sessions=8",
+            "renderer.first_frame=raster", "renderer.timeouts_s.render_video_chunk=2.0", *SMALL,
+            f"scenes.ids={SCENE}", f"run.seeds={len(VIDEO) + 1}",
+        )  # fmt: skip
+    assert results[f"{SCENE}/0"].outcome == "completed"
+    for seed, fault in enumerate(VIDEO, start=1):
+        check(results[f"{SCENE}/{seed}"], fault, "renderer", "render_video_chunk")
+
+
+FRAMES = {
+    "curve": Fault("hang", "infrastructure_failed", "did not answer render_rgb", after=3),
+    "cut_in": Fault("broken_image", "infrastructure_failed", "image", after=3),
+    "junction": Fault("empty_image", "infrastructure_failed", "image", after=3),
+    "stopped_lead": Fault("huge_image", "infrastructure_failed", "too large", after=3),
+}
+
+
+def test_a_sensor_renderer_that_misbehaves_ends_the_rollouts_of_its_scenes(tmp_path: Path) -> None:
+    faults: dict[str, list[object]] = {k: [f.name, f.after] for k, f in FRAMES.items()}
+    with served("nurec", faults, ["renderer.chunk=0"]) as address:
+        results = run(
+            tmp_path, "renderer=nurec", f"renderer.address={address}", "renderer.fps=10", *SMALL,
+            "renderer.timeouts_s.render_rgb=2.0",
+        )  # fmt: skip
+    for result in results.values():
+        fault = FRAMES.get(result.scene, Fault("", "completed", ""))
+        check(result, fault, "renderer", "render_rgb")
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"), [("kill", "cannot be reached"), ("restart", "lost the session")]
+)
+def test_a_driver_that_dies_or_starts_anew_ends_only_the_rollouts_that_it_drove(
+    tmp_path: Path, fault: str, says: str
+) -> None:
+    with served("policy", {"1": [fault, AFTER]}, [], count=2) as addresses:
+        results = run(
+            tmp_path, "policy=remote", f"policy.address={addresses}", "policy.sessions=1",
+            "run.concurrency=2", "run.seeds=2", "renderer=none", f"scenes.ids={SCENE}",
+        )  # fmt: skip
+    assert results[f"{SCENE}/0"].outcome == "completed"
+    check(results[f"{SCENE}/1"], Fault(fault, "infrastructure_failed", says), "policy", "")
+
+
+@pytest.mark.parametrize(("fault", "outcome"), [("kill", "infrastructure_failed")])
+def test_a_video_model_that_dies_ends_its_rollout(tmp_path: Path, fault: str, outcome: str) -> None:
+    with served("omnidreams", {"1": [fault, 3]}, [], count=2) as addresses:
+        results = run(
+            tmp_path, "renderer=omnidreams", f"renderer.address={addresses}",
+            "renderer.first_frame=raster", "run.concurrency=2", "run.seeds=2", *SMALL,
+            f"scenes.ids={SCENE}",
+        )  # fmt: skip
+    assert results[f"{SCENE}/0"].outcome == "completed"
+    check(results[f"{SCENE}/1"], Fault(fault, outcome, "cannot be reached"), "renderer", "")
+
+
+def test_a_rollout_whose_video_model_forgot_it_is_simulated_again(tmp_path: Path) -> None:
+    """A restarted server no longer knows the session, as when another client evicted it."""
+    with served("omnidreams", {"0": ["restart", 3]}, []) as address:
+        results = run(
+            tmp_path, "renderer=omnidreams", f"renderer.address={address}",
+            "renderer.first_frame=raster", *SMALL, f"scenes.ids={SCENE}",
+            "renderer.timeouts_s.render_video_chunk=5.0",
+        )  # fmt: skip
+    result = results[f"{SCENE}/0"]
+    assert result.outcome in ("completed", "infrastructure_failed"), result.error
