@@ -323,15 +323,14 @@ def test_a_foreign_service_gets_exactly_what_alpasim_sends() -> None:
 
 
 def test_a_plan_made_between_two_states_is_anchored_between_them() -> None:
-    peer = AlpaSim()
-    plan = straight_plan(geometry.pose(1.0), NOW + 50_000)
-    steps_of(
-        peer,
-        asked(NOW, NOW + STEP, geometry.pose()),  # ego gets to 1 m
-        asked(NOW + STEP, NOW + 2 * STEP, geometry.pose(1.0), plan),
+    peer = AlpaSim(
+        answered(state(NOW + 100_000, 3.0), state(NOW + 200_000, 4.0), state(NOW + 250_000, 5.0))
     )
+    plan = straight_plan(geometry.pose(4.5), NOW + 150_000)
+    with pytest.raises(ServiceError, match="do not grow"):  # it answers the second call alike
+        steps_of(peer, from_origin(), asked(NOW + 250_000, NOW + 300_000, geometry.pose(5.0), plan))
     states = peer.heard[3][0].planned_trajectory_in_rig.poses
-    assert states[0].pose.vec.x == pytest.approx(0.5)
+    assert states[0].pose.vec.x == pytest.approx(4.5 - 3.5)
 
 
 def test_states_come_back_as_they_are_where_they_are_close_enough() -> None:
@@ -522,6 +521,15 @@ def test_a_plan_is_relative_to_egos_own_pose_at_its_first_timestamp() -> None:
         25.0,  # 2.5 m from half-way between the 20 m and the 25 m that were true
         31.5,  # 1.5 m from the 30 m that were true twice
     ]
+
+
+def test_a_plan_made_between_two_reports_is_anchored_at_the_motion_answered() -> None:
+    replies = called(
+        served(Spy()), start(),
+        run(NOW, NOW + 250_000, 20.0),  # by 21 m and 22 m to 22.5 m
+        run(NOW + 250_000, NOW + 300_000, 40.0, plan_us=NOW + 150_000),
+    )  # fmt: skip
+    assert xs(replies[2])[-1][1] == 21.5 + 1.5
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,27 @@ def test_only_actors_that_are_elsewhere_than_answered_are_told() -> None:
     assert servicer.heard == [["EGO", "", "a", "b"], ["EGO", ""], ["EGO", "", "b"]]
 
 
+def test_a_plugin_goes_on_from_the_very_numbers_that_its_answer_became() -> None:
+    class Turning(Spy):
+        def step(self, request: TrafficRequest) -> ActorMotion:
+            self.asked.append(request)
+            poses = np.stack([geometry.pose(100 / 3, 1 / 3, 0.1, 0.7)] * 2)[:, None]
+            return ActorMotion(np.array([request.target_us]), poses, np.ones((2, 1), bool))
+
+    spy, scene = Turning(), line_scene()
+
+    async def use(client: RemoteTraffic) -> ActorMotion:
+        opened = await client.open(session_of(scene))
+        answer = await opened.step(asked(scene, 0, STEP))
+        await opened.step(asked(scene, STEP, 2 * STEP, answer))
+        return answer
+
+    answer = with_client(served(spy, OneScene(scene)), use)
+    current = spy.asked[1].current.local_to_aabb
+    np.testing.assert_allclose(current, answer.local_to_aabb, rtol=0, atol=1e-14)
+    assert current[0, 0, 0] != 100 / 3
+
+
 def test_an_answer_without_any_actor_there_keeps_its_times() -> None:
     scene = line_scene()
 
@@ -384,7 +405,7 @@ def test_a_single_pose_at_the_target_is_reached_from_the_committed_state() -> No
 
 
 def test_a_longer_forecast_is_cut_and_what_was_committed_stays_as_it_was() -> None:
-    forecast = [(900_000, 0.0), (1_000_000, 0.0), (1_100_000, 50.0), (1_300_000, 54.0)]
+    forecast = [(900_000, 0.0), (1_000_000, 0.0), (1_200_000, 52.0), (1_300_000, 54.0)]
     motion = step_of(AlpaSim(answered(update("a", *forecast, (2_000_000, 0.0)))))
     np.testing.assert_allclose(motion.local_to_aabb[0, :, 0], [50.0, 52.0, 53.0])
 
