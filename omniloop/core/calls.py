@@ -20,6 +20,15 @@ Explain = Callable[[BaseException], OmniloopError | None]
 """Turns a transport's exception into an error of Omniloop; None for one it does not know."""
 
 
+class WrongAnswer(TypeError):
+    """An answer is not of the type that its method must answer with."""
+
+    def __init__(self, got: object, wanted: type) -> None:
+        article = "an" if wanted.__name__[0] in "AEIOaeio" else "a"
+        super().__init__(f"a {type(got).__name__}, not {article} {wanted.__name__}")
+        self.wanted = wanted
+
+
 @dataclass
 class CallStats:
     """Wall-clock time of one method: for result.json, never for the log."""
@@ -83,11 +92,7 @@ class CallFunnel:
         try:
             got = await answer
             if wanted is not object and not isinstance(got, wanted):
-                article = "an" if wanted.__name__[0] in "AEIOaeio" else "a"
-                raise _kind(service)(
-                    f"{service} returned a {type(got).__name__}, not {article} {wanted.__name__}",
-                    remedy=f"return an omniloop {wanted.__name__}",
-                )
+                raise WrongAnswer(got, wanted)
             return got
         except OmniloopError as error:
             error.where = error.where or self.place(service, method, time_us)
@@ -96,6 +101,11 @@ class CallFunnel:
             known = explain(error) if explain is not None else None
             if known is not None:
                 raise known from error
+            if isinstance(error, WrongAnswer):
+                raise _kind(service)(
+                    f"{service} returned {error}", where=self.place(service, method, time_us),
+                    remedy=f"return an omniloop {error.wanted.__name__}",
+                ) from None  # fmt: skip
             raise _kind(service)(
                 f"{service} raised {type(error).__name__}: {error}",
                 where=self.place(service, method, time_us),
@@ -116,12 +126,13 @@ class CallFunnel:
         attempt: Callable[[], Awaitable[T]],
         rule: RetryRule,
         time_us: int | None = None,
+        wanted: type = object,
         explain: Explain | None = None,
     ) -> T:
         """Like a call, made again while the rule says that the cause is passing."""
         for number, delay_s in enumerate((*rule.delays_s, None)):
             try:
-                return await self(service, method, attempt(), time_us, explain=explain)
+                return await self(service, method, attempt(), time_us, wanted, explain)
             except OmniloopError as error:
                 if delay_s is None or not rule.passing(error):
                     if number:

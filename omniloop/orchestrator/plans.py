@@ -45,19 +45,13 @@ class Plans:
         In warm-up, and until the first closed-loop plan has taken effect, it is the recording.
 
         Raises:
-            PolicyError: there is no plan, or it does not reach `target_us`.
+            PolicyError: it does not reach `target_us`.
         """
         ready = [d for d in self._candidates if d.available_us <= now_us]
         latency_holds = now_us < self._schedule.handover_us + self._latency_us
         if self._schedule.is_warmup(now_us) or (not ready and latency_holds):
             until_us = min(now_us + RECORDED_PLAN_US, self._scene.end_us)
             return self._scene.ego.clip(now_us, until_us)
-        if not ready:
-            raise PolicyError(
-                "the policy has no plan at handover: its answer was empty",
-                where=f"{self._session_id} at {now_us} us",
-                remedy="lengthen sync.warmup_s until the policy is ready, or mend the policy",
-            )
         decision = ready[-1]
         self._candidates = self._candidates[len(ready) - 1 :]
         plan = _anchored(decision, world)
@@ -65,7 +59,7 @@ class Plans:
             raise PolicyError(
                 f"the plan made at {decision.time_us} us ends at {plan.end_us} us,"
                 f" before the next decision at {target_us} us",
-                where=self._session_id,
+                where=f"{self._session_id}, policy.plan at {now_us} us",
                 remedy="let plans reach at least observation.next_decision_us",
             )
         return plan

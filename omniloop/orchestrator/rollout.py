@@ -23,7 +23,7 @@ from omniloop.core.contracts import (
     TrafficRequest,
     VehicleRequest,
 )
-from omniloop.core.errors import ServiceError
+from omniloop.core.errors import PolicyError, ServiceError
 from omniloop.core.geometry import Array
 from omniloop.core.motion import ActorMotion, EgoMotion, Trajectory
 from omniloop.core.record import Decision, RolloutRecord
@@ -218,6 +218,12 @@ class _Loop:
             if plan.terminate and not warmup:
                 self._stopped_by = "policy"
                 return
+            if not len(plan.local_to_rig) and not warmup:
+                raise PolicyError(
+                    "the policy has no plan after handover: its answer was empty",
+                    where=f"{self._spec.session_id}, policy.plan at {time_us} us",
+                    remedy="lengthen sync.warmup_s until the policy is ready, or mend the policy",
+                )
         for phase in (
             Phase.VEHICLE,
             Phase.EGO_GROUND,

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from grpc import aio
 
 import omniloop
-from omniloop.core.calls import CallFunnel, RetryRule
+from omniloop.core.calls import CallFunnel, RetryRule, WrongAnswer
 from omniloop.core.errors import ConfigError, OmniloopError
 from omniloop.services.rpc import MIB, VERSION_KEY, Caller, Method, Refusal, methods_of
 from omniloop.services.status import failure
@@ -159,12 +159,14 @@ class Connection:
         metadata = self.own + metadata
         answer = self._begin(found, request, timeout_s, metadata)
         if retry is None:
-            result = funnel(self.kind, method, answer, time_us, explain=explain, began_s=began_s)
+            result = funnel(self.kind, method, answer, time_us, found.reply, explain, began_s)
             return Started(answer, result)
         attempts = itertools.chain(
             [answer], iter(lambda: self._begin(found, request, timeout_s, metadata), None)
         )
-        result = funnel.retried(self.kind, method, lambda: next(attempts), retry, time_us, explain)
+        result = funnel.retried(
+            self.kind, method, lambda: next(attempts), retry, time_us, found.reply, explain
+        )
         return Started(answer, result)
 
     async def introduce(
@@ -174,7 +176,7 @@ class Connection:
         timeout_s = self._settings.timeout_s(method)
         explain = _Explained(self, method, timeout_s, funnel, None)
         call = self._begin(self._methods[method], request, timeout_s, OWN)
-        reply = await funnel(self.kind, method, call, explain=explain)
+        reply = await funnel(self.kind, method, call, None, self._methods[method].reply, explain)
         return reply, {k: v for k, v in await call.initial_metadata() if isinstance(v, str)}
 
     def _begin(self, method: Method, request: Message, timeout_s: float, metadata: Metadata) -> Any:
@@ -199,6 +201,8 @@ class _Explained:
             code, details = error.code, error.details
         elif isinstance(error, aio.AioRpcError):
             code, details = error.code(), error.details() or ""
+        elif isinstance(error, WrongAnswer):  # grpc hands on None for what it cannot parse
+            code, details = grpc.StatusCode.INTERNAL, "Exception deserializing response!"
         else:
             return None
         kind = self.connection.kind

@@ -64,7 +64,7 @@ class PhysicsServicer(Servicer):
                 moved.CopyFrom(request.ego_data.ego_trajectory_aabb)
             else:
                 moved.CopyFrom(trajectory_to_wire(times, poses))
-            reply.ego_status.extend(status)
+            reply.ego_status.extend(status)  # type: ignore[arg-type]
         others = request.other_objects
         if len(others):
             asked = [o.pose_pair.future_pose for o in others]
@@ -75,7 +75,10 @@ class PhysicsServicer(Servicer):
                 asked if poses is None else poses_to_wire(poses), status, strict=True
             ):
                 reply.other_poses.append(
-                    pb.PhysicsGroundIntersectionReturn.ReturnPose(pose=pose, status=code)
+                    pb.PhysicsGroundIntersectionReturn.ReturnPose(
+                        pose=pose,
+                        status=code,  # type: ignore[arg-type]
+                    )
                 )
         return reply
 

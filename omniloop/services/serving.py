@@ -16,9 +16,10 @@ from google.protobuf.message import Message
 from grpc import StatusCode, aio
 
 import omniloop
-from omniloop.core.errors import ConfigError, InputError, OmniloopError, SceneError
+from omniloop.core.errors import ConfigError, InputError, OmniloopError, PolicyError, SceneError
 from omniloop.services.connection import read_file
 from omniloop.services.rpc import MIB, VERSION_KEY, Caller, Refusal, methods_of, own_version
+from omniloop.services.status import POLICY_PREFIX
 
 log = logging.getLogger("omniloop.serve")
 
@@ -30,8 +31,8 @@ class Servicer:
     """One protocol's server: a coroutine method ``name(request, caller)`` per method.
 
     A subclass names its `service`. What its methods raise becomes a status: a `Refusal`
-    its own, a SceneError NOT_FOUND, other input errors INVALID_ARGUMENT, anything else
-    UNKNOWN with the text of the exception, as Python's gRPC servers answer.
+    its own, a SceneError NOT_FOUND, other input errors INVALID_ARGUMENT, a PolicyError
+    FAILED_PRECONDITION, anything else UNKNOWN with the text of the exception, as Python's gRPC servers answer.
     """
 
     service: ClassVar[ServiceDescriptor]
@@ -56,6 +57,8 @@ class Servicer:
             raise Refusal(StatusCode.NOT_FOUND, str(error)) from error
         except InputError as error:
             raise Refusal(StatusCode.INVALID_ARGUMENT, str(error)) from error
+        except PolicyError as error:
+            raise Refusal(StatusCode.FAILED_PRECONDITION, f"{POLICY_PREFIX}{error.what}") from error
         except OmniloopError as error:
             raise Refusal(StatusCode.UNKNOWN, f"Exception calling application: {error}") from error
         except Exception as error:  # a served plugin may be anybody's code

@@ -24,6 +24,9 @@ _LOST = re.compile(r"(unknown session|session not found|no such session)", re.IG
 """FlashDreams answers UNKNOWN "Session not found: X", carla-driver-interface NOT_FOUND
 "Unknown session X" (contracts.md 1.3, 2.5)."""
 
+POLICY_PREFIX = "PolicyError: "
+"""How our servers say that the policy is to blame: a controller that cannot follow its plan."""
+
 _TOO_LARGE = re.compile(r"(larger than max|message exceeds|exceeds maximum)", re.IGNORECASE)
 _UNREADABLE = re.compile(r"deserializ", re.IGNORECASE)
 _BROKEN = (StatusCode.UNAVAILABLE, StatusCode.CANCELLED)
@@ -84,6 +87,8 @@ def failure(
             f"{kind} does not have the scene: {details}", where=place,
             remedy="serve the scenes that are run",
         )  # fmt: skip
+    if details.startswith(POLICY_PREFIX):
+        return PolicyError(details.removeprefix(POLICY_PREFIX), where=place)
     # What is left is the peer's own judgement: its code raised, or it refuses what it got.
     broken = PolicyError if kind == "policy" else ServiceError
     return broken(f"{kind} failed in {method}: {said}", where=place)

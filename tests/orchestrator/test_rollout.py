@@ -279,7 +279,7 @@ def test_an_empty_plan_is_accepted_in_warm_up_only():
         warmup_s=0.5,
     )
     assert watched.record.decisions[0].dropped
-    with pytest.raises(PolicyError, match="no plan at handover"):
+    with pytest.raises(PolicyError, match="no plan after handover"):
         drive(make_scene(3.0), Bad(lambda o: Plan()), warmup_s=0.5)
 
 

@@ -76,6 +76,9 @@ class Misbehaving(Servicer):
         if fault == "restart":
             again = [*sys.argv[:2], "{}", *sys.argv[3:]]
             os.execv(sys.executable, [sys.executable, *again])
+        if fault == "forget":  # as a server that was restarted between two calls
+            await self._inner.aclose()
+            return await self._inner.answer(method, request, caller)
         if fault == "hang":
             await asyncio.sleep(3600)
         if fault == "slow":

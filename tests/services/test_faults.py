@@ -98,8 +98,8 @@ def by_seed(faults: tuple[Fault, ...]) -> dict[str, list[object]]:
 SCENE = "straight_road"
 
 POLICY = (
-    Fault("hang", "infrastructure_failed", "did not answer drive within 1 s", "TransientError"),
-    Fault("slow", "completed", "", after=70),
+    Fault("hang", "infrastructure_failed", "did not answer drive within 5 s", "TransientError"),
+    Fault("slow", "completed", "", after=38),
     Fault("raise", "policy_failed", "boom", "PolicyError"),
     Fault("nan_plan", "policy_failed", "is not finite", "PolicyError"),
     Fault("unsorted_plan", "policy_failed", "is not after", "PolicyError"),
@@ -112,46 +112,28 @@ POLICY = (
 )
 
 
-@pytest.fixture(scope="module")
-def policy_results(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Path, dict[str, RolloutResult]]:
-    folder = tmp_path_factory.mktemp("policy")
+def test_a_policy_that_misbehaves_ends_its_own_rollout_and_leaves_the_bytes_of_others(
+    tmp_path: Path,
+) -> None:
+    brief = ["renderer=none", f"scenes.ids={SCENE}", "sync.duration_s=4"]
     with served("policy", by_seed(POLICY), []) as address:
         results = run(
-            folder, "policy=remote", f"policy.address={address}", "policy.timeouts_s.drive=1.0",
-            "renderer=none", f"scenes.ids={SCENE}", f"run.seeds={len(POLICY) + 1}",
+            tmp_path, "policy=remote", f"policy.address={address}", "policy.timeouts_s.drive=5.0",
+            f"run.seeds={len(POLICY) + 1}", *brief,
         )  # fmt: skip
-    return folder, results
-
-
-@pytest.mark.parametrize(
-    ("seed", "fault"), enumerate(POLICY, start=1), ids=lambda v: getattr(v, "name", "")
-)
-def test_a_policy_that_misbehaves_ends_its_own_rollout(
-    policy_results: tuple[Path, dict[str, RolloutResult]], seed: int, fault: Fault
-) -> None:
-    result = policy_results[1][f"{SCENE}/{seed}"]
-    if fault.name in ("no_plan", "short_plan"):
-        assert result.outcome == "policy_failed"
-        assert fault.says in str(result.error)
-        return
-    check(result, fault, "policy", "drive")
-    if fault.name == "terminate":
-        assert result.stopped_by == "policy"
-
-
-def test_a_rollout_beside_misbehaving_ones_gives_the_same_bytes(
-    policy_results: tuple[Path, dict[str, RolloutResult]], tmp_path: Path
-) -> None:
-    folder, results = policy_results
+    for seed, fault in enumerate(POLICY, start=1):
+        result = results[f"{SCENE}/{seed}"]
+        at_the_plan = fault.name in ("no_plan", "short_plan")  # found by the orchestrator itself
+        check(result, fault, "" if at_the_plan else "policy", "" if at_the_plan else "drive")
+        if fault.name == "terminate":
+            assert result.stopped_by == "policy"
     assert results[f"{SCENE}/0"].outcome == "completed"
-    run(tmp_path, "renderer=none", f"scenes.ids={SCENE}", "run.wire_precision=float32")
-    assert digest(log_of(folder, f"{SCENE}/0")) == digest(log_of(tmp_path, f"{SCENE}/0"))
+    run(tmp_path / "here", "run.wire_precision=float32", *brief)
+    assert digest(log_of(tmp_path, f"{SCENE}/0")) == digest(log_of(tmp_path / "here", f"{SCENE}/0"))
 
 
 TRAFFIC = (
-    Fault("hang", "infrastructure_failed", "did not answer simulate within 1 s"),
+    Fault("hang", "infrastructure_failed", "did not answer simulate within 5 s"),
     Fault("raise", "infrastructure_failed", "boom"),
     Fault("unknown_actor", "infrastructure_failed", "nobody"),
     Fault("missing_actor", "infrastructure_failed", "missing"),
@@ -160,7 +142,7 @@ TRAFFIC = (
 )
 
 CONTROLLER = (
-    Fault("hang", "infrastructure_failed", "did not answer run_controller_and_vehicle within 1 s"),
+    Fault("hang", "infrastructure_failed", "did not answer run_controller_and_vehicle within 5 s"),
     Fault("nan_state", "infrastructure_failed", "not finite"),
     Fault("no_state", "infrastructure_failed", "state"),
     Fault("late_state", "infrastructure_failed", "us"),
@@ -175,7 +157,7 @@ def test_traffic_and_controllers_that_misbehave_end_their_own_rollout(
     with served(kind, by_seed(faults), []) as address:
         results = run(
             tmp_path, f"{kind}=remote", f"{kind}.address={address}",
-            f"{kind}.timeouts_s.{MAIN_METHOD[kind]}=1.0", "renderer=none", "scenes.ids=cut_in",
+            f"{kind}.timeouts_s.{MAIN_METHOD[kind]}=5.0", "renderer=none", "scenes.ids=cut_in",
             f"run.seeds={len(faults) + 1}",
         )  # fmt: skip
     assert results["cut_in/0"].outcome == "completed"
@@ -201,7 +183,7 @@ def test_a_ground_that_misbehaves_ends_the_rollouts_of_its_scenes(tmp_path: Path
     with served("ground", faults, []) as address:
         results = run(
             tmp_path, "ground=remote", f"ground.address={address}",
-            "ground.timeouts_s.ground_intersection=1.0", "renderer=none",
+            "ground.timeouts_s.ground_intersection=5.0", "renderer=none",
         )  # fmt: skip
     for name, result in results.items():
         fault = GROUND.get(result.scene, Fault("", "completed", ""))
@@ -224,7 +206,7 @@ def test_a_video_model_that_misbehaves_ends_its_own_rollout(tmp_path: Path) -> N
     with served("omnidreams", by_seed(VIDEO), []) as address:
         results = run(
             tmp_path, "renderer=omnidreams", f"renderer.address={address}", "renderer.sessions=8",
-            "renderer.first_frame=raster", "renderer.timeouts_s.render_video_chunk=2.0", *SMALL,
+            "renderer.first_frame=raster", "renderer.timeouts_s.render_video_chunk=5.0", *SMALL,
             f"scenes.ids={SCENE}", f"run.seeds={len(VIDEO) + 1}",
         )  # fmt: skip
     assert results[f"{SCENE}/0"].outcome == "completed"
@@ -245,7 +227,7 @@ def test_a_sensor_renderer_that_misbehaves_ends_the_rollouts_of_its_scenes(tmp_p
     with served("nurec", faults, ["renderer.chunk=0"]) as address:
         results = run(
             tmp_path, "renderer=nurec", f"renderer.address={address}", "renderer.fps=10", *SMALL,
-            "renderer.timeouts_s.render_rgb=2.0",
+            "renderer.timeouts_s.render_rgb=5.0",
         )  # fmt: skip
     for result in results.values():
         fault = FRAMES.get(result.scene, Fault("", "completed", ""))
@@ -253,7 +235,12 @@ def test_a_sensor_renderer_that_misbehaves_ends_the_rollouts_of_its_scenes(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"), [("kill", "cannot be reached"), ("restart", "lost the session")]
+    ("fault", "says"),
+    [
+        ("kill", "cannot be reached"),
+        ("restart", "cannot be reached"),
+        ("forget", "lost the session"),
+    ],
 )
 def test_a_driver_that_dies_or_starts_anew_ends_only_the_rollouts_that_it_drove(
     tmp_path: Path, fault: str, says: str
@@ -277,15 +264,3 @@ def test_a_video_model_that_dies_ends_its_rollout(tmp_path: Path, fault: str, ou
         )  # fmt: skip
     assert results[f"{SCENE}/0"].outcome == "completed"
     check(results[f"{SCENE}/1"], Fault(fault, outcome, "cannot be reached"), "renderer", "")
-
-
-def test_a_rollout_whose_video_model_forgot_it_is_simulated_again(tmp_path: Path) -> None:
-    """A restarted server no longer knows the session, as when another client evicted it."""
-    with served("omnidreams", {"0": ["restart", 3]}, []) as address:
-        results = run(
-            tmp_path, "renderer=omnidreams", f"renderer.address={address}",
-            "renderer.first_frame=raster", *SMALL, f"scenes.ids={SCENE}",
-            "renderer.timeouts_s.render_video_chunk=5.0",
-        )  # fmt: skip
-    result = results[f"{SCENE}/0"]
-    assert result.outcome in ("completed", "infrastructure_failed"), result.error
