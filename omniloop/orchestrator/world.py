@@ -93,11 +93,12 @@ class World:
     def __init__(self, n_actors: int) -> None:
         self._ego_times = Columns((), 0, np.int64)
         self._true = Columns((19,), 0, np.float64)
-        self._estimated = Columns((19,), 0, np.float64)
+        self._estimated: Columns | None = None  # as long as the estimate is the truth
         self._actor_times = Columns((), 0, np.int64)
         self._actor_poses = Columns((n_actors, 7), 1, np.float64)
         self._actor_valid = Columns((n_actors,), 1, np.bool_)
         self._frontier_us: int | None = None
+        self._show()
 
     @property
     def frontier_us(self) -> int:
@@ -133,31 +134,45 @@ class World:
             _check_finite(ego_estimated.dynamics, "estimated ego motion", until_us)
         self._ego_times.append(ego_true.times_us)
         states = np.hstack([ego_true.local_to_rig, ego_true.dynamics])
+        if not same and self._estimated is None:
+            self._estimated = Columns((19,), 0, np.float64)
+            self._estimated.append(self._true.view())
         self._true.append(states)
-        if not same:
-            states = np.hstack([ego_estimated.local_to_rig, ego_estimated.dynamics])
-        self._estimated.append(states)
+        if self._estimated is not None:
+            if not same:
+                states = np.hstack([ego_estimated.local_to_rig, ego_estimated.dynamics])
+            self._estimated.append(states)
         self._actor_times.append(actors.times_us)
         self._actor_poses.append(actors.local_to_aabb)
         self._actor_valid.append(actors.valid)
         self._frontier_us = until_us
+        self._show()
 
-    def _ego(self, columns: Columns) -> EgoMotion:
-        states: Array = columns.view()
-        return EgoMotion(self._ego_times.view(), states[:, :7], states[:, 7:])
+    def _show(self) -> None:
+        """Make the views of what is committed, which are looked at several times a step."""
+        times = self._ego_times.view()
+        self._ego_true = self._ego_estimated = _ego(times, self._true)
+        if self._estimated is not None:
+            self._ego_estimated = _ego(times, self._estimated)
+        valid: Mask = self._actor_valid.view()
+        self._actors = ActorMotion(self._actor_times.view(), self._actor_poses.view(), valid)
 
     @property
     def ego_true(self) -> EgoMotion:
         """True ego states: what renderer, traffic and scores see."""
-        return self._ego(self._true)
+        return self._ego_true
 
     @property
     def ego_estimated(self) -> EgoMotion:
         """Estimated ego states: what the policy sees."""
-        return self._ego(self._estimated)
+        return self._ego_estimated
 
     @property
     def actors(self) -> ActorMotion:
         """Actors' states."""
-        valid: Mask = self._actor_valid.view()
-        return ActorMotion(self._actor_times.view(), self._actor_poses.view(), valid)
+        return self._actors
+
+
+def _ego(times_us: Times, columns: Columns) -> EgoMotion:
+    states: Array = columns.view()
+    return EgoMotion(times_us, states[:, :7], states[:, 7:])

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from mcap.writer import CompressionType, Writer
+from mcap.writer import CompressionType
 
 from omniloop.core.contracts import (
     CameraFrame,
@@ -30,6 +30,7 @@ from omniloop.runlog import codec, views
 from omniloop.runlog import messages as topics
 from omniloop.runlog.channels import ALL_TOPICS, schema_of
 from omniloop.runlog.messages import LogHeader
+from omniloop.runlog.quick_mcap import QuickWriter
 from omniloop.runlog.redact import without_secrets
 
 LIBRARY = "omniloop"
@@ -192,7 +193,9 @@ class LogWriter:
 
     def _open(self) -> None:
         self._file = self._path.open("wb")
-        self._writer = Writer(self._file, chunk_size=CHUNK_BYTES, compression=CompressionType.LZ4)
+        self._writer = QuickWriter(
+            self._file, chunk_size=CHUNK_BYTES, compression=CompressionType.LZ4
+        )
         self._writer.start(profile="", library=LIBRARY)
         for topic in ALL_TOPICS:
             self._channel(topic)

@@ -141,7 +141,7 @@ class Connection:
     def call(
         self,
         method: str,
-        request: Message,
+        request: Message | bytes,
         funnel: CallFunnel,
         time_us: int | None = None,
         *,
@@ -149,6 +149,9 @@ class Connection:
         retry: RetryRule | None = None,
     ) -> Started:
         """Start a call through the rollout's funnel; await what is returned for the reply.
+
+        Args:
+            request: A message, or one that is serialised already.
 
         Awaiting raises an OmniloopError if the call failed; see `omniloop.services.status`.
         """
@@ -179,7 +182,9 @@ class Connection:
         reply = await funnel(self.kind, method, call, None, self._methods[method].reply, explain)
         return reply, {k: v for k, v in await call.initial_metadata() if isinstance(v, str)}
 
-    def _begin(self, method: Method, request: Message, timeout_s: float, metadata: Metadata) -> Any:
+    def _begin(
+        self, method: Method, request: Message | bytes, timeout_s: float, metadata: Metadata
+    ) -> Any:
         """Start a call: an awaitable with `cancel` and `initial_metadata`."""
         return _channel(self.address, self._settings).stub(method)(
             request, timeout=timeout_s, metadata=metadata or None
@@ -236,7 +241,11 @@ class Loopback(Connection):
         super().__init__(kind, service, "in this process", settings)
         self._server = server
 
-    def _begin(self, method: Method, request: Message, timeout_s: float, metadata: Metadata) -> Any:
+    def _begin(
+        self, method: Method, request: Message | bytes, timeout_s: float, metadata: Metadata
+    ) -> Any:
+        if isinstance(request, bytes):
+            request = method.request.FromString(request)
         return _InProcess(self._server, method.name, request, metadata)
 
 
@@ -260,6 +269,10 @@ class _InProcess:
 # -------------------------------------------------------------------------- channels
 
 
+def _serialised(request: Message | bytes) -> bytes:
+    return request if isinstance(request, bytes) else request.SerializeToString()
+
+
 class _Channel:
     """A channel with the stubs that were asked for."""
 
@@ -271,7 +284,7 @@ class _Channel:
         found = self._stubs.get(method.path)
         if found is None:
             found = self._stubs[method.path] = self.channel.unary_unary(
-                method.path, method.request.SerializeToString, method.reply.FromString
+                method.path, _serialised, method.reply.FromString
             )
         return found
 

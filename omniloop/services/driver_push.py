@@ -9,13 +9,14 @@ from omniloop.core import geometry
 from omniloop.core.contracts import Observation, Plan, SessionInfo
 from omniloop.core.errors import PolicyError
 from omniloop.core.messages import CameraFrame
-from omniloop.services.codec import dynamics_to_wire, trajectory_to_wire, vec3_to_wire
+from omniloop.services.codec import dynamics_to_wire, trajectory_to_wire
 from omniloop.services.connection import Metadata, Started, together
 from omniloop.services.driver_reply import plan_from_reply
 from omniloop.services.driver_spec import AVAILABLE_KEY
 from omniloop.services.pool import Lease
 from omniloop.services.privileged import PrivilegedSender
 from omniloop.services.protos import egodriver_pb2 as pb
+from omniloop.services.protos.common_pb2 import Vec3
 
 
 class RemotePolicySession:
@@ -73,7 +74,7 @@ class RemotePolicySession:
         if ego is not None:
             news.append(("submit_egomotion_observation", ego, ()))
         if observation.route is not None:
-            points = [vec3_to_wire(p) for p in observation.route.waypoints_rig]
+            points = [Vec3(x=x, y=y, z=z) for x, y, z in observation.route.waypoints_rig.tolist()]
             route = pb.Route(timestamp_us=observation.route.time_us, waypoints=points)
             news.append(("submit_route", pb.RouteRequest(session_uuid=self._uuid, route=route), ()))
         if self._send_recording:

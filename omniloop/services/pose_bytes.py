@@ -47,6 +47,21 @@ def pose_bytes(poses: Array) -> np.ndarray:
     return out
 
 
+PAIR_BYTES = 2 * (2 + POSE_BYTES)
+"""Bytes of a PosePair: start_pose and end_pose."""
+
+
+def pose_pair_bytes(starts: Array, ends: Array) -> list[bytes]:
+    """Poses ``(N, 7)`` at the start and the end of a shutter as serialised PosePairs."""
+    pairs = np.empty((len(starts), 2, 2 + POSE_BYTES), dtype=np.uint8)
+    pairs[:, 0, :2] = (0x0A, POSE_BYTES)
+    pairs[:, 1, :2] = (0x12, POSE_BYTES)
+    pairs[:, 1, 2:] = pose_bytes(ends)
+    pairs[:, 0, 2:] = pairs[:, 1, 2:] if starts is ends else pose_bytes(starts)
+    data = pairs.tobytes()
+    return [data[at : at + PAIR_BYTES] for at in range(0, len(data), PAIR_BYTES)]
+
+
 def read_trajectory(message: Any) -> tuple[Times, Array] | None:
     """Times ``(N,)`` and poses ``(N, 7)`` of a ``common.Trajectory``, not checked.
 

@@ -67,7 +67,7 @@ class _Shot:
 
     camera: str
     capture_us: int
-    message: Any
+    message: bytes
 
 
 class NuRecSession:
@@ -142,15 +142,19 @@ class NuRecSession:
 
     def _start(self, bundle: list[_Shot]) -> Started:
         method = self._method(bundle)
-        message = bundle[0].message
+        message: Any = bundle[0].message
         if method == BATCH:
             items = [
-                pb.BatchRGBRenderRequestItem(camera_name=s.camera, request=s.message)
+                pb.BatchRGBRenderRequestItem(
+                    camera_name=s.camera, request=pb.RGBRenderRequest.FromString(s.message)
+                )
                 for s in bundle
             ]
             message = pb.BatchRGBRenderRequest(items=items)
         elif method == "render_aggregated":
-            message = pb.AggregatedRenderRequest(rgb_requests=[s.message for s in bundle])
+            message = pb.AggregatedRenderRequest(
+                rgb_requests=[pb.RGBRenderRequest.FromString(s.message) for s in bundle]
+            )
         return self._lease.connection.call(
             method, message, self._session.call, bundle[0].capture_us, retry=self._manners.retry
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +16,16 @@ from omniloop.core.once import once_per_object
 from omniloop.core.replay import RecordedActors
 from omniloop.core.scene import Scene
 from omniloop.services.camera_codec import spec_to_wire
-from omniloop.services.codec import poses_to_wire
-from omniloop.services.pose_bytes import POSE_BYTES, pose_bytes
+from omniloop.services.pose_bytes import PAIR_BYTES, pose_pair_bytes
 from omniloop.services.protos import sensorsim_pb2 as pb
 
 HIDDEN_M = 100.0
 """How far down, along its own z, an actor is sent that is recorded but not in the world:
 a reconstruction holds it, and would draw it where it was (alpasim.md 1.7)."""
+
+_SHUTTER = struct.Struct("<BQBQ")
+_SENSOR_POSE = bytes([0x3A, PAIR_BYTES])
+"""Tag and length of a request's sensor_pose."""
 
 _DOWN = np.array([0.0, 0.0, -HIDDEN_M])
 
@@ -54,25 +58,26 @@ class RequestWriter:
         self._mounts = np.array([c.rig_to_camera for c in cameras]).reshape(-1, 7)
         self._object_heads = [_object_head(actor.id) for actor in scene.actors]
         self._moving = np.array([not a.is_static for a in scene.actors], dtype=bool)
-        self._templates = [
+        self._heads = [
             pb.RGBRenderRequest(
                 scene_id=scene.id, resolution_w=camera.model.width, resolution_h=camera.model.height,
                 camera_intrinsics=spec_to_wire(replace(camera, shutter_us=camera.shutter_us or shutter_us)),
                 image_format=image_format, image_quality=image_quality,
                 insert_ego_mask=mask is not None, ego_mask_id=mask,
-            )
+            ).SerializeToString()
             for camera, mask in zip(cameras, masks, strict=True)
         ]  # fmt: skip
 
-    def write(self, request: RenderRequest) -> list[Any]:
-        """One message per frame, in the request's order."""
+    def write(self, request: RenderRequest) -> list[bytes]:
+        """One serialised RGBRenderRequest per frame, in the request's order."""
         cameras, start, end = request.camera_index, request.start_index, request.end_index
         mounts = self._mounts[cameras]
-        ends = poses_to_wire(geometry.compose(request.local_to_rig[end], mounts))
+        ends = geometry.compose(request.local_to_rig[end], mounts)
         if np.array_equal(start, end):
             starts = ends
         else:
-            starts = poses_to_wire(geometry.compose(request.local_to_rig[start], mounts))
+            starts = geometry.compose(request.local_to_rig[start], mounts)
+        sensors = pose_pair_bytes(starts, ends)
         recorded = self._recorded_where_gone(request)
         times_us = request.times_us.tolist()
         objects: dict[tuple[int, int], bytes] = {}  # cameras of one shutter share theirs
@@ -80,19 +85,13 @@ class RequestWriter:
         for n, (camera, first, last) in enumerate(
             zip(cameras.tolist(), start.tolist(), end.tolist(), strict=True)
         ):
-            message = pb.RGBRenderRequest()
-            message.CopyFrom(self._templates[camera])
-            message.frame_start_us, message.frame_end_us = self._shutter(
-                times_us[first], times_us[last]
-            )
-            message.sensor_pose.start_pose.CopyFrom(starts[n])
-            message.sensor_pose.end_pose.CopyFrom(ends[n])
+            opens_us, closes_us = self._shutter(times_us[first], times_us[last])
             shown = objects.get((first, last))
             if shown is None:
                 shown = self._objects(request.actor_motion, recorded, first, last)
                 objects[first, last] = shown
-            message.MergeFromString(shown)
-            out.append(message)
+            shutter = _SHUTTER.pack(0x29, opens_us, 0x31, closes_us)  # frame_start_us, frame_end_us
+            out.append(self._heads[camera] + shutter + _SENSOR_POSE + sensors[n] + shown)
         return out
 
     def _shutter(self, start_us: int, end_us: int) -> tuple[int, int]:
@@ -130,22 +129,16 @@ class RequestWriter:
                 poses[gone] = geometry.shift_body(recorded.local_to_aabb[:, shutter][gone], _DOWN)
                 listed |= gone
         rows = np.flatnonzero(listed)
-        pairs = np.empty((len(rows), 2, 2 + POSE_BYTES), dtype=np.uint8)
-        pairs[:, 0, :2] = (0x0A, POSE_BYTES)  # start_pose
-        pairs[:, 1, :2] = (0x12, POSE_BYTES)  # end_pose
-        pairs[:, :, 2:] = pose_bytes(poses[rows].reshape(-1, 7)).reshape(-1, 2, POSE_BYTES)
-        data, size = pairs.tobytes(), pairs[0].size if len(rows) else 0
+        pairs = pose_pair_bytes(poses[rows, 0], poses[rows, 1])
         return b"".join(
-            self._object_heads[row] + data[k * size : (k + 1) * size]
-            for k, row in enumerate(rows.tolist())
+            self._object_heads[row] + pair for row, pair in zip(rows.tolist(), pairs, strict=True)
         )
 
 
 def _object_head(track_id: str) -> bytes:
     """All of a `dynamic_objects` entry up to its two poses: see sensorsim.proto."""
     empty = pb.DynamicObject(track_id=track_id).SerializeToString()
-    size = 2 * (2 + POSE_BYTES)
-    return b"\x42" + _varint(len(empty) + 2 + size) + empty + b"\x12" + _varint(size)
+    return b"\x42" + _varint(len(empty) + 2 + PAIR_BYTES) + empty + bytes([0x12, PAIR_BYTES])
 
 
 def _varint(number: int) -> bytes:

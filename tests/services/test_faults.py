@@ -119,6 +119,7 @@ def test_a_policy_that_misbehaves_ends_its_own_rollout_and_leaves_the_bytes_of_o
     with served("policy", by_seed(POLICY), []) as address:
         results = run(
             tmp_path, "policy=remote", f"policy.address={address}", "policy.timeouts_s.drive=5.0",
+            "run.wire_precision=float32",
             f"run.seeds={len(POLICY) + 1}", *brief,
         )  # fmt: skip
     for seed, fault in enumerate(POLICY, start=1):

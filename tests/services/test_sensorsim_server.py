@@ -244,7 +244,8 @@ def test_a_scene_unknown_to_the_server_is_a_scene_error_at_the_client() -> None:
         async with connected(served(scene())) as client:
             client.check_scene(scene())
             session = await client.open(session_of(scene()), (camera(),))
-            session._writer._templates[0].scene_id = "elsewhere"
+            heads = session._writer._heads
+            heads[0] += pb.RGBRenderRequest(scene_id="elsewhere").SerializeToString()
             with pytest.raises(SceneError, match="Unknown scene 'elsewhere'"):
                 await session.render(frames(scene(), INSTANT))
 

@@ -42,7 +42,7 @@ LOADING = "A load persistent id instruction was encountered, but no persistent_l
 def written(request: RenderRequest, *cameras: Any, shutter_us: int = 0) -> list[Any]:
     one, chosen = scene(), cameras or (camera(),)
     writer = RequestWriter(one, chosen, shutter_us, pb.JPEG, 95.0, (None,) * len(chosen))
-    return writer.write(request)
+    return [pb.RGBRenderRequest.FromString(message) for message in writer.write(request)]
 
 
 def numbers(pose: Any) -> list[float]:
