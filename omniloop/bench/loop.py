@@ -44,7 +44,7 @@ def run(seconds: float, actors: int, rollouts: int, policy: str, profile: bool) 
             "policy": policy,
             "rollouts": rollouts,
             "steps_per_rollout": many.results[0].decisions,
-            "ms_per_step": _spread([_ms_per_step(r) for r in many.results]),
+            "ms_per_step": spread([_ms_per_step(r) for r in many.results]),
             "per_rollout_s": {"few": _per_rollout_s(few), "many": _per_rollout_s(many)},
             "linearity": round(_per_rollout_s(many) / _per_rollout_s(few), 3),
             "resident_mib": {"before": before_mib, "after": after_mib},
@@ -78,7 +78,8 @@ def _ms_per_step(result: RolloutResult) -> float:
     return 1e3 * spent_s / (result.decisions or 1)
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, least and largest."""
     return {
         "median": round(statistics.median(values), 4),
         "min": round(min(values), 4),

@@ -121,7 +121,8 @@ async def _fetch(port: int, asked: list[Any]) -> dict[str, float]:
         async def worker() -> None:
             nonlocal size
             for request in queue:
-                size += len((await call(request, timeout=60)).image_bytes)
+                reply = await call(request, timeout=60)
+                size += len(reply.image_bytes)
 
         began = time.perf_counter()
         await asyncio.gather(*(worker() for _ in range(AT_ONCE)))

@@ -120,12 +120,6 @@ def times_from_wire(times_us: Iterable[int]) -> Times:
     return np.array(given, dtype=np.int64)
 
 
-def vec3_to_wire(xyz: Array) -> Vec3:
-    """A vector ``(3,)`` as a message."""
-    x, y, z = xyz.tolist()
-    return Vec3(x=x, y=y, z=z)
-
-
 def size_to_wire(size_m: Array) -> AABB:
     """Length, width, height ``(3,)`` as a message."""
     x, y, z = size_m.tolist()
