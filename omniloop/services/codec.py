@@ -13,7 +13,7 @@ import numpy as np
 
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Times, Trajectory
-from omniloop.services.pose_bytes import read_trajectory
+from omniloop.services.pose_bytes import read_trajectory, trajectory_bytes
 from omniloop.services.protos.common_pb2 import (
     AABB,
     DynamicState,
@@ -26,6 +26,9 @@ from omniloop.services.protos.common_pb2 import Trajectory as WireTrajectory
 
 _UNIT_TOLERANCE = 1e-2
 """How far a quaternion's norm may be from 1 (AlpaSim normalises within a tolerance)."""
+
+_MANY = 4
+"""From so many poses on it is quicker to write their bytes than to build their messages."""
 
 LATEST_US = 2**63 - 1
 
@@ -46,6 +49,8 @@ def poses_to_wire(poses: Array) -> list[Pose]:
 
 def trajectory_to_wire(times_us: Times, poses: Array) -> WireTrajectory:
     """Poses ``(N, 7)`` at times ``(N,)``, none of them negative, as a message."""
+    if len(times_us) >= _MANY:
+        return WireTrajectory.FromString(trajectory_bytes(times_us, poses))
     return WireTrajectory(
         poses=[
             PoseAtTime(

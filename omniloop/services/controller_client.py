@@ -24,12 +24,12 @@ from omniloop.services.codec import (
 from omniloop.services.connection import Metadata
 from omniloop.services.controller_facts import FACTS_KEY, facts_to_text
 from omniloop.services.controller_motion import filled, since
-from omniloop.services.driver_spec import TIMES_KEY, times_to_text
 from omniloop.services.pool import Lease
 from omniloop.services.protos import controller_pb2 as pb
 from omniloop.services.protos.common_pb2 import StateAtTime
 from omniloop.services.remote import RemoteService, new_session_uuid
 from omniloop.services.rpc import session_metadata
+from omniloop.services.session_times import TIMES_KEY, times_to_text
 
 
 class RemoteController(RemoteService):

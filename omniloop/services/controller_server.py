@@ -10,7 +10,7 @@ import numpy as np
 from grpc import StatusCode
 
 from omniloop.core.calls import CallFunnel
-from omniloop.core.contracts import SessionInfo, VehicleController, VehicleRequest, VehicleSession
+from omniloop.core.contracts import SessionInfo, VehicleController, VehicleRequest
 from omniloop.core.errors import ServiceError
 from omniloop.core.motion import EMPTY_TRAJECTORY, EgoMotion, Times, Trajectory, grid_times_us
 from omniloop.core.scene import Scene, Vehicle
@@ -25,26 +25,23 @@ from omniloop.services.codec import (
 )
 from omniloop.services.controller_facts import FACTS_KEY, facts_from_text
 from omniloop.services.controller_motion import sampled, since
-from omniloop.services.driver_spec import TIMES_KEY, times_from_text
 from omniloop.services.protos import controller_pb2 as pb
-from omniloop.services.protos.common_pb2 import Empty, SessionRequestStatus
+from omniloop.services.protos.common_pb2 import SessionRequestStatus
 from omniloop.services.rpc import Caller, Refusal
-from omniloop.services.serving import Servicer
-from omniloop.services.sessions import SessionTable
+from omniloop.services.session_servicer import ServedSession, SessionServicer
+from omniloop.services.session_times import TIMES_KEY, times_from_text
 from omniloop.services.shelf import SceneShelf
 
 log = logging.getLogger("omniloop.serve")
 
 
 @dataclass
-class _Session:
-    controller: VehicleSession
+class _Session(ServedSession):
     knows_us: bool
     history: PoseHistory = field(default_factory=PoseHistory)
-    close_error: Exception | None = None
 
 
-class ControllerServicer(Servicer):
+class ControllerServicer(SessionServicer[_Session]):
     """Lets sessions of a controller plugin drive.
 
     The protocol names no scene, vehicle or seed. An Omniloop client tells them; the plugin gets
@@ -69,7 +66,7 @@ class ControllerServicer(Servicer):
     ) -> None:
         self._controller = controller
         self._scenes = scenes
-        self._sessions: SessionTable[_Session] = SessionTable(self._end, limit, idle_timeout_s)
+        super().__init__(limit, idle_timeout_s)
 
     async def start_session(self, request: Any, caller: Caller) -> Any:
         """Open a session of the plugin."""
@@ -102,43 +99,14 @@ class ControllerServicer(Servicer):
 
     async def run_controller_and_vehicle(self, request: Any, caller: Caller) -> Any:
         """Ask the plugin for ego's motion."""
-        session, lock = self._sessions.entry(request.session_uuid)
-        async with lock:
-            self._sessions.entry(request.session_uuid)  # it may have been closed meanwhile
+        async with self._turn(request.session_uuid) as session:
             asked = _asked(request, session.history)
-            answer = await session.controller.step(asked)
+            answer = await session.plugin.step(asked)
             _check(asked, answer)
             session.history.extend(answer)
             if session.knows_us:
                 return _reply(answer)
             return _reply(_reported(asked, answer, request.pose_reporting_interval_us))
-
-    async def close_session(self, request: Any, caller: Caller) -> Any:
-        """End a session; one that is unknown has ended already."""
-        try:
-            session, lock = self._sessions.entry(request.session_uuid)
-        except Refusal:
-            return Empty()
-        async with lock:
-            await self._sessions.close(request.session_uuid)
-        if session.close_error is not None:
-            raise session.close_error
-        return Empty()
-
-    async def _end(self, session: _Session) -> None:
-        try:
-            await session.controller.close()
-        except Exception as error:  # nobody may be there to hear of it
-            log.exception("the controller's session cannot be closed")
-            session.close_error = error
-
-    async def sweep(self) -> None:
-        """End the sessions that were idle for too long."""
-        await self._sessions.sweep()
-
-    async def aclose(self) -> None:
-        """End all sessions."""
-        await self._sessions.close_all()
 
 
 def _asked(request: Any, history: PoseHistory) -> VehicleRequest:

@@ -14,8 +14,8 @@ from omniloop.core.motion import EMPTY_TRAJECTORY
 from omniloop.core.scene import Scene
 from omniloop.services.camera_codec import CameraAxes, camera_from_wire
 from omniloop.services.codec import LATEST_US
-from omniloop.services.driver_spec import TIMES_KEY, times_from_text
 from omniloop.services.rpc import Caller, Refusal
+from omniloop.services.session_times import TIMES_KEY, times_from_text
 from omniloop.services.shelf import SceneShelf
 
 

@@ -12,17 +12,11 @@ from omniloop.core.errors import ConfigError
 from omniloop.services.camera_codec import CameraAxes, available_camera
 from omniloop.services.connection import Connection, Metadata
 from omniloop.services.driver_push import RemotePolicySession
-from omniloop.services.driver_spec import (
-    CONTRACT_KEY,
-    SPEC_KEY,
-    TIMES_KEY,
-    axes_of_revision,
-    spec_from_json,
-    times_to_text,
-)
+from omniloop.services.driver_spec import CONTRACT_KEY, SPEC_KEY, axes_of_revision, spec_from_json
 from omniloop.services.protos import egodriver_pb2 as pb
 from omniloop.services.remote import RemoteService, new_session_uuid
 from omniloop.services.rpc import session_metadata
+from omniloop.services.session_times import TIMES_KEY, times_to_text
 
 _AXES = {"optical": CameraAxes.OPTICAL, "flu": CameraAxes.FLU}
 

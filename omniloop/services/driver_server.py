@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from grpc import StatusCode
 
-from omniloop.core.contracts import Plan, Policy, PolicySession
+from omniloop.core.contracts import Plan, Policy
 from omniloop.core.messages import CameraFrame
 from omniloop.services.camera_codec import CameraAxes
 from omniloop.services.codec import (
@@ -35,22 +35,19 @@ from omniloop.services.driver_spec import (
 from omniloop.services.protos import egodriver_pb2 as pb
 from omniloop.services.protos.common_pb2 import Empty, SessionRequestStatus
 from omniloop.services.rpc import Caller, Refusal
-from omniloop.services.serving import Servicer
-from omniloop.services.sessions import SessionTable
+from omniloop.services.session_servicer import ServedSession, SessionServicer
 from omniloop.services.shelf import SceneShelf
 
 log = logging.getLogger("omniloop.serve")
 
 
 @dataclass
-class _Session:
-    policy: PolicySession
+class _Session(ServedSession):
     inbox: DriverInbox
     cameras: frozenset[str]
-    close_error: Exception | None = None
 
 
-class EgodriverServicer(Servicer):
+class EgodriverServicer(SessionServicer[_Session]):
     """Any policy as a driver: each session gets what its client pushes, as it declared it.
 
     Args:
@@ -72,7 +69,7 @@ class EgodriverServicer(Servicer):
     ) -> None:
         self._policy = policy
         self._scenes = scenes
-        self._sessions: SessionTable[_Session] = SessionTable(self._end, limit, idle_timeout_s)
+        super().__init__(limit, idle_timeout_s)
 
     async def get_version(self, request: Any, caller: Caller) -> Any:
         """Which program answers, in which contract revision, and what the policy declares."""
@@ -113,34 +110,6 @@ class EgodriverServicer(Servicer):
             ) from error
         inbox = DriverInbox(info, spec, tuple(c.id for c in admitted.cameras))
         return _Session(session, inbox, admitted.declared)
-
-    async def close_session(self, request: Any, caller: Caller) -> Any:
-        """End a session once its plan is made; one that is unknown has ended already."""
-        try:
-            session, lock = self._sessions.entry(request.session_uuid)
-        except Refusal:
-            log.warning("close_session of the unknown session %s", request.session_uuid)
-            return Empty()
-        async with lock:
-            await self._sessions.close(request.session_uuid)
-        if session.close_error is not None:
-            raise session.close_error
-        return Empty()
-
-    async def _end(self, session: _Session) -> None:
-        try:
-            await session.policy.close()
-        except Exception as error:  # nobody may be there to hear of it
-            log.exception("the policy's session cannot be closed")
-            session.close_error = error
-
-    async def sweep(self) -> None:
-        """End the sessions that were idle for too long."""
-        await self._sessions.sweep()
-
-    async def aclose(self) -> None:
-        """End all sessions."""
-        await self._sessions.close_all()
 
     # ------------------------------------------------------------------ observations
 
@@ -205,11 +174,9 @@ class EgodriverServicer(Servicer):
 
     async def drive(self, request: Any, caller: Caller) -> Any:
         """Let the policy plan on all that was pushed; empty before the first ego state."""
-        session, lock = self._sessions.entry(request.session_uuid)
         now_us = valid_time(request.time_now_us, "time_now_us")
         query_us = valid_time(request.time_query_us, "time_query_us")
-        async with lock:
-            self._sessions.entry(request.session_uuid)  # it may have been closed meanwhile
+        async with self._turn(request.session_uuid) as session:
             if caller.is_omniloop:
                 try:
                     session.inbox.privileged.add(request.renderer_data)
@@ -219,7 +186,7 @@ class EgodriverServicer(Servicer):
             if observation is None:
                 return pb.DriveResponse()
             try:
-                plan = await session.policy.plan(observation)
+                plan = await session.plugin.plan(observation)
                 if not isinstance(plan, Plan):
                     raise TypeError(f"the policy returned a {type(plan).__name__}, not a Plan")
             except (Exception, SystemExit) as error:  # a served policy may be anybody's code

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from omniloop.core.messages import ImageHistory, PolicySpec, SessionInfo
+from omniloop.core.messages import ImageHistory, PolicySpec
 from omniloop.services.camera_codec import CameraAxes
 
 CONTRACT_KEY = "carla-driver-interface-contract"
@@ -18,9 +18,6 @@ CONTRACT_KEY = "carla-driver-interface-contract"
 
 SPEC_KEY = "omniloop-policy-spec"
 """With get_version: what the served policy declares, as JSON."""
-
-TIMES_KEY = "omniloop-session-times"
-"""With start_session: start, handover and end of the rollout in us, with commas between."""
 
 AVAILABLE_KEY = "omniloop-available-us"
 """With an image that reached the policy later than its shutter closed: when it did."""
@@ -73,18 +70,3 @@ def spec_from_json(text: str) -> PolicySpec:
         raise ValueError(
             f"{SPEC_KEY}={text!r} is no policy's declaration: {type(error).__name__}: {error}"
         ) from error
-
-
-def times_to_text(session: SessionInfo) -> str:
-    """Start, handover and end of a rollout."""
-    return f"{session.start_us},{session.handover_us},{session.end_us}"
-
-
-def times_from_text(text: str) -> tuple[int, int, int]:
-    """Start, handover and end of a rollout.
-
-    Raises:
-        ValueError: the text does not hold three whole numbers.
-    """
-    start_us, handover_us, end_us = (int(part) for part in text.split(","))
-    return start_us, handover_us, end_us

@@ -32,6 +32,9 @@ _POSE = np.dtype(
     }
 )
 
+_AT_BYTES = 2 + 2 + POSE_BYTES + 9
+"""Bytes of a PoseAtTime in a trajectory: header, pose, time."""
+
 _COLUMNS = {(0, 0x0D): 0, (0, 0x15): 1, (0, 0x1D): 2,
             (1, 0x0D): 6, (1, 0x15): 3, (1, 0x1D): 4, (1, 0x25): 5}  # fmt: skip
 """Column of a pose by sub-message (vec, quat) and tag."""
@@ -60,6 +63,17 @@ def pose_pair_bytes(starts: Array, ends: Array) -> list[bytes]:
     pairs[:, 0, 2:] = pairs[:, 1, 2:] if starts is ends else pose_bytes(starts)
     data = pairs.tobytes()
     return [data[at : at + PAIR_BYTES] for at in range(0, len(data), PAIR_BYTES)]
+
+
+def trajectory_bytes(times_us: Times, poses: Array) -> bytes:
+    """Poses ``(N, 7)`` at times ``(N,)``, none of them negative, as a ``common.Trajectory``."""
+    rows = np.empty((len(poses), _AT_BYTES), dtype=np.uint8)
+    rows[:, :4] = (0x0A, _AT_BYTES - 2, 0x0A, POSE_BYTES)
+    rows[:, 4 : 4 + POSE_BYTES] = pose_bytes(poses)
+    rows[:, 4 + POSE_BYTES] = 0x11
+    times = np.ascontiguousarray(times_us, dtype="<i8").view(np.uint8)
+    rows[:, 5 + POSE_BYTES :] = times.reshape(-1, 8)
+    return rows.tobytes()
 
 
 def read_trajectory(message: Any) -> tuple[Times, Array] | None:

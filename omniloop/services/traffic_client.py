@@ -14,11 +14,11 @@ from omniloop.core.scene import Scene
 from omniloop.core.time import MAX_STATE_STEP_US, us_to_seconds
 from omniloop.services.codec import trajectory_to_wire
 from omniloop.services.connection import Metadata
-from omniloop.services.driver_spec import TIMES_KEY, times_to_text
 from omniloop.services.pool import Lease
 from omniloop.services.protos import traffic_pb2 as pb
 from omniloop.services.remote import RemoteService, new_session_uuid
 from omniloop.services.rpc import session_metadata
+from omniloop.services.session_times import TIMES_KEY, times_to_text
 from omniloop.services.traffic_codec import (
     EGO_ID,
     TIMES_ID,

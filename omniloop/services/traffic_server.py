@@ -9,20 +9,18 @@ from typing import Any
 from grpc import StatusCode
 
 from omniloop.core.calls import CallFunnel
-from omniloop.core.contracts import SessionInfo, Traffic, TrafficSession
+from omniloop.core.contracts import SessionInfo, Traffic
 from omniloop.core.motion import ActorMotion
 from omniloop.services.codec import LATEST_US
-from omniloop.services.driver_spec import TIMES_KEY, times_from_text
 from omniloop.services.protos import traffic_pb2 as pb
 from omniloop.services.protos.common_pb2 import (
     AvailableScenesReturn,
-    Empty,
     SessionRequestStatus,
 )
 from omniloop.services.remote import ANY_SCENE
 from omniloop.services.rpc import Caller, Refusal, own_version
-from omniloop.services.serving import Servicer
-from omniloop.services.sessions import SessionTable
+from omniloop.services.session_servicer import ServedSession, SessionServicer
+from omniloop.services.session_times import TIMES_KEY, times_from_text
 from omniloop.services.shelf import SceneShelf
 from omniloop.services.traffic_codec import EGO_ID
 from omniloop.services.traffic_scene import scene_of
@@ -32,13 +30,11 @@ log = logging.getLogger("omniloop.serve")
 
 
 @dataclass
-class _Session:
-    traffic: TrafficSession
+class _Session(ServedSession):
     world: TrafficWorld
-    close_error: Exception | None = None
 
 
-class TrafficServicer(Servicer):
+class TrafficServicer(SessionServicer[_Session]):
     """Hands queries to sessions of a traffic plugin.
 
     Args:
@@ -59,7 +55,7 @@ class TrafficServicer(Servicer):
     ) -> None:
         self._traffic = traffic
         self._scenes = scenes
-        self._sessions: SessionTable[_Session] = SessionTable(self._end, limit, idle_timeout_s)
+        super().__init__(limit, idle_timeout_s)
 
     async def get_metadata(self, request: Any, caller: Caller) -> Any:
         """Which program answers; plugins need no history."""
@@ -108,38 +104,9 @@ class TrafficServicer(Servicer):
 
     async def simulate(self, request: Any, caller: Caller) -> Any:
         """Ask the plugin for everybody's motion up to the queried time."""
-        session, lock = self._sessions.entry(request.session_uuid)
-        async with lock:
-            self._sessions.entry(request.session_uuid)  # it may have been closed meanwhile
+        async with self._turn(request.session_uuid) as session:
             asked = session.world.read(request)
-            answer = await session.traffic.step(asked)
+            answer = await session.plugin.step(asked)
             if not isinstance(answer, ActorMotion):
                 raise TypeError(f"traffic returned a {type(answer).__name__}, not an ActorMotion")
             return session.world.reply(asked, answer)
-
-    async def close_session(self, request: Any, caller: Caller) -> Any:
-        """End a session; one that is unknown has ended already."""
-        try:
-            session, lock = self._sessions.entry(request.session_uuid)
-        except Refusal:
-            return Empty()
-        async with lock:
-            await self._sessions.close(request.session_uuid)
-        if session.close_error is not None:
-            raise session.close_error
-        return Empty()
-
-    async def _end(self, session: _Session) -> None:
-        try:
-            await session.traffic.close()
-        except Exception as error:  # nobody may be there to hear of it
-            log.exception("the traffic's session cannot be closed")
-            session.close_error = error
-
-    async def sweep(self) -> None:
-        """End the sessions that were idle for too long."""
-        await self._sessions.sweep()
-
-    async def aclose(self) -> None:
-        """End all sessions."""
-        await self._sessions.close_all()

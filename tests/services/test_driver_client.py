@@ -26,9 +26,10 @@ from omniloop.services.camera_codec import CameraAxes, camera_from_wire
 from omniloop.services.codec import poses_from_wire
 from omniloop.services.driver_client import RemotePolicy
 from omniloop.services.driver_reply import START_TOLERANCE_M, plan_from_reply, reasoning_of
-from omniloop.services.driver_spec import AVAILABLE_KEY, CONTRACT_KEY, TIMES_KEY
+from omniloop.services.driver_spec import AVAILABLE_KEY, CONTRACT_KEY
 from omniloop.services.rpc import VERSION_KEY, Caller, Refusal
 from omniloop.services.serving import Listening, Servicer, start_server
+from omniloop.services.session_times import TIMES_KEY
 from tests.services.driver_peers import ScriptedDriver, reply_from, reply_of
 
 SCENE = EmbeddedScenes().load("straight_road")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omniloop.services.codec import poses_to_wire, trajectory_from_wire, trajectory_to_wire
-from omniloop.services.pose_bytes import pose_bytes, read_trajectory
+from omniloop.services.pose_bytes import pose_bytes, read_trajectory, trajectory_bytes
 from omniloop.services.protos.common_pb2 import Pose, PoseAtTime, Trajectory
 
 FLOATS = st.floats(-1e4, 1e4, width=32)
@@ -33,6 +33,21 @@ def test_what_is_read_at_once_is_what_protobuf_holds(
     if quick is not None:
         np.testing.assert_array_equal(quick[0], times)
         np.testing.assert_array_equal(quick[1], poses)
+
+
+@given(ROWS, st.integers(0, 2**62))
+def test_a_trajectory_has_the_bytes_that_protobuf_reads(
+    rows: list[tuple[float, ...]], start_us: int
+) -> None:
+    poses = np.array(rows, dtype=np.float64)
+    times = start_us + np.arange(len(rows), dtype=np.int64)
+    built = Trajectory(
+        poses=[
+            PoseAtTime(timestamp_us=t, pose=pose)
+            for t, pose in zip(times.tolist(), poses_to_wire(poses), strict=True)
+        ]
+    )
+    assert Trajectory.FromString(trajectory_bytes(times, poses)) == built
 
 
 def unit_poses(count: int, z: float = 1.5) -> np.ndarray:
