@@ -8,7 +8,7 @@ import numpy as np
 
 from omniloop.core import geometry
 from omniloop.core.contracts import SessionInfo, TrafficRequest
-from omniloop.core.errors import ConfigError, SceneError, ServiceError
+from omniloop.core.errors import ConfigError, SceneError, ServiceError, nearest
 from omniloop.core.motion import ActorMotion, grid_times_us
 from omniloop.core.scene import Scene
 from omniloop.core.time import MAX_STATE_STEP_US, us_to_seconds
@@ -30,14 +30,31 @@ from omniloop.services.traffic_codec import (
 )
 from omniloop.services.traffic_scene import logged_objects
 
+_MISSING = ("fail", "vanish")
+
 
 class RemoteTraffic(RemoteService):
-    """Any AlpaSim-compatible traffic service; the keyword arguments are `RemoteService`'s."""
+    """Any AlpaSim-compatible traffic service; further keyword arguments are `RemoteService`'s.
+
+    Args:
+        missing_actors: "fail" a rollout whose actor a foreign service leaves out while the
+            recording still has it, since a car that vanishes unnoticed would flatter every
+            score; or let it "vanish", as AlpaSim does.
+    """
 
     kind = "traffic"
     service = pb.DESCRIPTOR.services_by_name["TrafficService"]
     version_method = "get_metadata"
     asks_for_scenes = True
+
+    def __init__(self, address: str, missing_actors: str = "fail", **settings: Any) -> None:
+        super().__init__(address, **settings)
+        if missing_actors not in _MISSING:
+            raise ConfigError(
+                f"missing_actors is {missing_actors!r}.{nearest(str(missing_actors), _MISSING)}",
+                where="traffic.missing_actors", remedy=f"choose {' or '.join(_MISSING)}",
+            )  # fmt: skip
+        self._may_vanish = missing_actors == "vanish"
 
     def check_scene(self, scene: Scene) -> None:
         """Refuse a scene that some address does not serve, or the protocol cannot name.
@@ -82,7 +99,9 @@ class RemoteTraffic(RemoteService):
         except BaseException:
             lease.release()
             raise
-        return RemoteTrafficSession(session, lease, request.session_uuid, knows_us)
+        return RemoteTrafficSession(
+            session, lease, request.session_uuid, knows_us, self._may_vanish
+        )
 
 
 def _check_history(session: SessionInfo, lease: Lease, needed_us: int) -> None:
@@ -103,9 +122,13 @@ class RemoteTrafficSession:
     Args:
         uuid: The session's name on the wire.
         knows_us: The service is Omniloop's own server.
+        may_vanish: A foreign service may leave out actors that are still recorded.
     """
 
-    def __init__(self, session: SessionInfo, lease: Lease, uuid: str, knows_us: bool) -> None:
+    def __init__(
+        self, session: SessionInfo, lease: Lease, uuid: str, knows_us: bool, may_vanish: bool
+    ) -> None:
+        self._may_vanish = may_vanish
         self._session = session
         self._lease = lease
         self._uuid = uuid
@@ -182,9 +205,18 @@ class RemoteTrafficSession:
         """The answer of any other server, which may leave out objects, and name ego."""
         updates = read_updates([u for u in messages if u.object_id != EGO_ID])
         times = grid_times_us(request.time_us, request.target_us, MAX_STATE_STEP_US)
-        return interpolated_motion(
+        motion = interpolated_motion(
             updates, rows_of(updates.ids, self._rows), request.current, times
         )
+        gone = request.current.valid[:, -1] & ~motion.valid[:, -1]
+        if gone.any() and not self._may_vanish and request.target_us > self._session.handover_us:
+            recorded = self._session.scene.recorded_actors(times[-1:]).valid[:, 0]
+            for row in (gone & recorded).nonzero()[0].tolist():
+                raise ValueError(
+                    f"actor '{self._ids[row]}' is missing at {request.target_us} us, where the"
+                    " recording still has it (traffic.missing_actors=vanish lets it go)"
+                )
+        return motion
 
     async def close(self) -> None:
         """End the session and give the address back, whatever happens."""

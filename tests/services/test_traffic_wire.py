@@ -114,10 +114,12 @@ def served(plugin: object, scenes: Any) -> TrafficServicer:
     )
 
 
-def with_client(servicer: Servicer, use: Callable[[RemoteTraffic], Awaitable[Any]]) -> Any:
+def with_client(
+    servicer: Servicer, use: Callable[[RemoteTraffic], Awaitable[Any]], **settings: Any
+) -> Any:
     async def run() -> Any:
         server, port = await start_server([servicer], Listening())
-        client = RemoteTraffic(f"127.0.0.1:{port}", timeouts_s={"simulate": 5.0})
+        client = RemoteTraffic(f"127.0.0.1:{port}", timeouts_s={"simulate": 5.0}, **settings)
         try:
             await client.connect()
             return await use(client)
@@ -328,7 +330,10 @@ def answered(*updates: Any) -> Any:
 
 
 def step_of(
-    servicer: Servicer, time_us: int = SECOND, target_us: int = SECOND + 250_000
+    servicer: Servicer,
+    time_us: int = SECOND,
+    target_us: int = SECOND + 250_000,
+    **settings: Any,
 ) -> ActorMotion:
     scene = line_scene()
 
@@ -336,7 +341,7 @@ def step_of(
         opened = await client.open(session_of(scene, handover_us=SECOND))
         return await opened.step(asked(scene, time_us, target_us))
 
-    return with_client(servicer, use)
+    return with_client(servicer, use, **settings)
 
 
 def test_a_foreign_service_gets_exactly_what_alpasim_sends() -> None:
@@ -347,7 +352,7 @@ def test_a_foreign_service_gets_exactly_what_alpasim_sends() -> None:
         await opened.step(asked(scene, SECOND, SECOND + 250_000))
         await opened.close()
 
-    with_client(peer, use)
+    with_client(peer, use, missing_actors="vanish")
     (_, _), (_, _), (start, caller), (query, _), (close, _) = peer.heard
     assert not caller.is_omniloop
     assert [k for k in caller.metadata if "omniloop" in k] == []
@@ -406,7 +411,9 @@ def test_a_single_pose_at_the_target_is_reached_from_the_committed_state() -> No
 
 def test_a_longer_forecast_is_cut_and_what_was_committed_stays_as_it_was() -> None:
     forecast = [(900_000, 0.0), (1_000_000, 0.0), (1_200_000, 52.0), (1_300_000, 54.0)]
-    motion = step_of(AlpaSim(answered(update("a", *forecast, (2_000_000, 0.0)))))
+    motion = step_of(
+        AlpaSim(answered(update("a", *forecast, (2_000_000, 0.0)))), missing_actors="vanish"
+    )
     np.testing.assert_allclose(motion.local_to_aabb[0, :, 0], [50.0, 52.0, 53.0])
 
 
@@ -420,10 +427,25 @@ def test_a_longer_forecast_is_cut_and_what_was_committed_stays_as_it_was() -> No
     ],
     ids=["omitted", "empty", "ends too early", "begins too late"],
 )
-def test_an_object_that_does_not_cover_the_target_vanishes(updates: list[Any]) -> None:
-    motion = step_of(AlpaSim(answered(update("b", (1_250_000, 90.0)), *updates)))
+def test_an_object_that_does_not_cover_the_target_fails_the_rollout_or_vanishes_if_asked(
+    updates: list[Any],
+) -> None:
+    peer = AlpaSim(answered(update("b", (1_250_000, 90.0)), *updates))
+    with pytest.raises(ServiceError, match="actor 'a' is missing at 1250000 us"):
+        step_of(peer)
+    motion = step_of(peer, missing_actors="vanish")
     assert motion.valid.tolist() == [[False] * 3, [True] * 3]
     assert np.array_equal(motion.local_to_aabb[0], np.tile(geometry.IDENTITY, (3, 1)))
+
+
+def test_an_object_that_is_left_out_before_handover_does_no_harm() -> None:
+    motion = step_of(AlpaSim(answered()), 600_000, 850_000)
+    assert not motion.valid.any()
+
+
+def test_what_may_become_of_missing_actors_is_one_of_two() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'vanish'"):
+        RemoteTraffic("h:1", missing_actors="vanishes")
 
 
 def test_an_actor_that_was_absent_appears_with_its_first_pose() -> None:
@@ -436,7 +458,8 @@ def test_an_actor_that_was_absent_appears_with_its_first_pose() -> None:
 
 def test_what_a_foreign_service_says_of_ego_is_left_out() -> None:
     motion = step_of(
-        AlpaSim(answered(update("EGO", (1_250_000, 0.0)), update("a", (1_250_000, 5.0))))
+        AlpaSim(answered(update("EGO", (1_250_000, 0.0)), update("a", (1_250_000, 5.0)))),
+        missing_actors="vanish",
     )
     assert motion.valid[:, -1].tolist() == [True, False]
 
@@ -465,7 +488,7 @@ def test_an_answer_that_is_none_is_named(updates: list[Any], says: str) -> None:
 
 
 def test_a_service_that_needs_more_history_than_the_warm_up_has_is_refused() -> None:
-    assert step_of(AlpaSim(history_us=SECOND)).valid.sum() == 0
+    assert step_of(AlpaSim(history_us=SECOND), missing_actors="vanish").valid.sum() == 0
     with pytest.raises(
         ConfigError, match=r"needs 1\.5 s before handover, the rollout has 1 s"
     ) as e:
