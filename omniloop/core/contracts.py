@@ -72,7 +72,12 @@ __all__ = [
 
 
 class PolicySession(Protocol):
-    """One rollout's policy."""
+    """One rollout's policy.
+
+    It may also have ``anticipate(time_us, ego, route)``: it is told, while the frames before the
+    decision at `time_us` are being rendered, which ego states and route its observation will
+    hold, and may pass them on to wherever it plans.
+    """
 
     async def plan(self, observation: Observation) -> Plan:
         """Plan from an observation."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,18 +18,19 @@ from omniloop.core.contracts import (
     PolicySpec,
     RenderRequest,
     RenderResult,
+    Route,
     SessionInfo,
     TrafficRequest,
     VehicleRequest,
 )
 from omniloop.core.errors import PolicyError, ServiceError
-from omniloop.core.geometry import Array
 from omniloop.core.motion import ActorMotion, EgoMotion, Trajectory
 from omniloop.core.record import Decision, RolloutRecord
 from omniloop.core.replay import RecordedEgo
 from omniloop.core.route import route_at
 from omniloop.orchestrator.events import Event, EventQueue, Phase
 from omniloop.orchestrator.fetch import Fetch, fetch_strategy
+from omniloop.orchestrator.interval import Interval
 from omniloop.orchestrator.observe import FrameBuffer, ego_history
 from omniloop.orchestrator.plans import Plans
 from omniloop.orchestrator.recorder import Recorder
@@ -43,19 +43,6 @@ _YIELD_EVERY = 4
 
 Watch = Callable[[EgoMotion, ActorMotion], str]
 """Looks at newly committed states; a non-empty answer ends the rollout."""
-
-
-@dataclass
-class _Interval:
-    """What the phases of one decision hand to each other."""
-
-    index: int
-    time_us: int
-    target_us: int
-    warmup: bool
-    ego: EgoMotion | None = None
-    ego_local_to_aabb: Array | None = None
-    actors: ActorMotion | None = None
 
 
 async def run_rollout(
@@ -108,10 +95,12 @@ class _Loop:
         self._fetch = fetch_strategy(spec.schedule)
         self._frames = FrameBuffer(policy, tuple(c.id for c in spec.cameras))
         self._recorded_ego = RecordedEgo(spec.scene)
-        self._interval = _Interval(-1, 0, 0, True)
+        self._interval = Interval(-1, 0, 0, True)
         self._plans = Plans(spec.scene, spec.schedule, spec.latency_us, spec.session_id)
         self._route_s_m: float | None = None
         self._told_until_us: int | None = None
+        self._ahead: tuple[int, EgoMotion, Route | None] | None = None
+        self._anticipate = getattr(sessions.policy, "anticipate", None)
         self._stopped_by = ""
         self._handlers = {
             Phase.FRAME: self._deliver,
@@ -201,7 +190,7 @@ class _Loop:
         index, time_us = int(event.payload), event.time_us  # type: ignore[call-overload]
         target_us = time_us + self._schedule.decision_period_us
         warmup = self._schedule.is_warmup(time_us)
-        self._interval = _Interval(index, time_us, target_us, warmup)
+        self._interval = Interval(index, time_us, target_us, warmup)
         if not (warmup and self._spec.skip_services_in_warmup):
             observation = self._observe(time_us, target_us)
             self._record.observation(observation)
@@ -236,14 +225,26 @@ class _Loop:
         if index + 1 < self._schedule.n_decisions:
             self._queue.push(target_us, Phase.POLICY, index + 1)
 
+    def _look_ahead(self, time_us: int) -> None:
+        """Tell a policy what the next observation will hold but for the frames."""
+        if self._interval.target_us == time_us and self._anticipate is not None:
+            self._anticipate(time_us, *self._state_at(time_us))
+
+    def _state_at(self, time_us: int) -> tuple[EgoMotion, Route | None]:
+        """Ego history and route of the decision at the frontier, worked out once."""
+        if self._ahead is None or self._ahead[0] != time_us:
+            spec, estimated, route = self._policy_spec, self._world.ego_estimated, None
+            ego = ego_history(estimated, spec, time_us, self._told_until_us)
+            if spec.route and self._spec.route is not None:
+                route, self._route_s_m = route_at(
+                    self._spec.route, estimated.local_to_rig[-1], time_us, near_s_m=self._route_s_m
+                )
+            self._ahead = (time_us, ego, route)
+        return self._ahead[1:]
+
     def _observe(self, time_us: int, target_us: int) -> Observation:
         spec = self._policy_spec
-        route = None
-        if spec.route and self._spec.route is not None:
-            now = self._world.ego_estimated.local_to_rig[-1]
-            route, self._route_s_m = route_at(
-                self._spec.route, now, time_us, near_s_m=self._route_s_m
-            )
+        ego, route = self._state_at(time_us)
         sees_actors = "actors" in spec.privileged
         return Observation(
             session_id=self._spec.session_id,
@@ -251,7 +252,7 @@ class _Loop:
             seed=self._spec.seeds["policy"],
             time_us=time_us,
             next_decision_us=target_us,
-            ego=ego_history(self._world.ego_estimated, spec, time_us, self._told_until_us),
+            ego=ego,
             frames=self._frames.history(time_us),
             route=route,
             vehicle=self._scene.vehicle,
@@ -371,6 +372,14 @@ class _Loop:
             await asyncio.sleep(0)
         if self._watch is not None and not step.warmup:
             self._stopped_by = self._watch(step.ego, step.actors)
+        if self._anticipate is None or self._stopped_by:
+            return
+        last = step.index + 1 == self._schedule.n_decisions
+        skipped = self._spec.skip_services_in_warmup and self._schedule.is_warmup(step.target_us)
+        if not last and not skipped:
+            # Two turns of the loop from here a renderer that is elsewhere is at work.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(lambda: loop.call_soon(self._look_ahead, step.target_us))
 
     def _commit_states(self, ego: EgoMotion, actors: ActorMotion, until_us: int) -> None:
         # Without a noise model the estimate is the truth.

@@ -8,7 +8,8 @@ from google.protobuf.message import Message
 from omniloop.core import geometry
 from omniloop.core.contracts import Observation, Plan, SessionInfo
 from omniloop.core.errors import PolicyError
-from omniloop.core.messages import CameraFrame
+from omniloop.core.messages import CameraFrame, Route
+from omniloop.core.motion import EgoMotion
 from omniloop.services.codec import dynamics_to_wire, trajectory_to_wire
 from omniloop.services.connection import Metadata, Started, together
 from omniloop.services.driver_reply import plan_from_reply
@@ -38,6 +39,12 @@ class RemotePolicySession:
         self._send_recording = send_recording
         self._privileged = PrivilegedSender()
         self._sent_until_us = -1
+        self._route_us: int | None = None
+        self._started: list[Started] = []
+
+    def anticipate(self, time_us: int, ego: EgoMotion, route: Route | None) -> None:
+        """Send ego and route of the next decision already, while its frames are rendered."""
+        self._started += [self._call(*new, time_us) for new in self._state(ego, route)]
 
     async def plan(self, observation: Observation) -> Plan:
         """Send what is new, all at once; when all of it has arrived, ask for a plan.
@@ -47,7 +54,8 @@ class RemotePolicySession:
             ServiceError: it cannot be reached, or lost the session.
         """
         now_us = observation.time_us
-        await together([self._call(*new, now_us) for new in self._news(observation)])
+        started, self._started = self._started, []
+        await together(started + [self._call(*new, now_us) for new in self._news(observation)])
         request = pb.DriveRequest(
             session_uuid=self._uuid, time_now_us=now_us, time_query_us=observation.next_decision_us,
             renderer_data=self._privileged.new(observation) if self._knows_us else b"",
@@ -69,18 +77,24 @@ class RemotePolicySession:
 
     def _news(self, observation: Observation) -> list[tuple[str, Message, Metadata]]:
         """What was not sent yet: methods, their messages and metadata."""
-        news: list[tuple[str, Message, Metadata]] = []
-        ego = self._ego(observation)
-        if ego is not None:
-            news.append(("submit_egomotion_observation", ego, ()))
-        if observation.route is not None:
-            points = [Vec3(x=x, y=y, z=z) for x, y, z in observation.route.waypoints_rig.tolist()]
-            route = pb.Route(timestamp_us=observation.route.time_us, waypoints=points)
-            news.append(("submit_route", pb.RouteRequest(session_uuid=self._uuid, route=route), ()))
+        news = self._state(observation.ego, observation.route)
         if self._send_recording:
             news.append(("submit_recording_ground_truth", self._recording(observation), ()))
         for frames in observation.frames.values():
             news += [("submit_image_observation", *self._image(frame)) for frame in frames]
+        return news
+
+    def _state(self, ego: EgoMotion, route: Route | None) -> list[tuple[str, Message, Metadata]]:
+        """Ego states and a route, as far as they were not sent yet."""
+        news: list[tuple[str, Message, Metadata]] = []
+        states = self._ego(ego)
+        if states is not None:
+            news.append(("submit_egomotion_observation", states, ()))
+        if route is not None and route.time_us != self._route_us:
+            self._route_us = route.time_us
+            points = [Vec3(x=x, y=y, z=z) for x, y, z in route.waypoints_rig.tolist()]
+            way = pb.Route(timestamp_us=route.time_us, waypoints=points)
+            news.append(("submit_route", pb.RouteRequest(session_uuid=self._uuid, route=way), ()))
         return news
 
     def _image(self, frame: CameraFrame) -> tuple[Message, Metadata]:
@@ -93,9 +107,8 @@ class RemotePolicySession:
             metadata = ((AVAILABLE_KEY, str(frame.available_us)),)
         return pb.RolloutCameraImage(session_uuid=self._uuid, camera_image=image), metadata
 
-    def _ego(self, observation: Observation) -> pb.RolloutEgoTrajectory | None:
+    def _ego(self, ego: EgoMotion) -> pb.RolloutEgoTrajectory | None:
         """The states newer than the last one sent, if any; at first all that there are."""
-        ego = observation.ego
         new = int(np.searchsorted(ego.times_us, self._sent_until_us, side="right"))
         if new == len(ego):
             return None
@@ -119,6 +132,8 @@ class RemotePolicySession:
 
     async def close(self) -> None:
         """End the session and give the address back, whatever happens."""
+        for call in self._started:
+            call.cancel()
         try:
             request = pb.DriveSessionCloseRequest(session_uuid=self._uuid)
             await self._lease.connection.call("close_session", request, self._session.call)

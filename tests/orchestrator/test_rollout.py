@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 
 import numpy as np
@@ -363,6 +364,48 @@ def test_privileged_inputs_are_seen_only_if_declared():
         assert observation.actor_motion.times_us[-1] == observation.time_us
         assert observation.recording is watched.record.scene.ego
     assert watched.record.privileged == ("actors", "map", "recording")
+
+
+class Anticipating(FramePolicy):
+    """Is told what comes; one that is elsewhere, since only then is there time to spare."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = {}
+
+    async def open(self, session, cameras):
+        return self
+
+    def anticipate(self, time_us, ego, route):
+        assert time_us not in self.told
+        self.told[time_us] = (ego, route)
+
+    async def plan(self, observation):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return super().plan(observation)
+
+    async def close(self):
+        pass
+
+
+class SlowRenderer(StampRenderer):
+    async def render(self, request):
+        await asyncio.sleep(0.001)
+        return super().render(request)
+
+
+@pytest.mark.parametrize("postfetch", [False, True])
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_policy_is_told_ahead_just_what_its_observation_will_hold(postfetch, skip):
+    policy = Anticipating()
+    drive(make_scene(3.0), policy, SlowRenderer(8), postfetch=postfetch, skip=skip)
+    seen = {o.time_us: o for o in policy.seen}
+    assert set(policy.told) <= set(seen)
+    assert len(policy.told) >= len(seen) - 1  # nobody is asked before the first decision
+    for time_us, (ego, route) in policy.told.items():
+        assert ego is seen[time_us].ego
+        assert route is seen[time_us].route
 
 
 def test_the_route_begins_at_ego_and_is_finite():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,55 @@ def test_ego_motion_is_sent_whole_at_first_then_only_what_is_new() -> None:
     state = first.dynamic_states[-1]
     assert (state.linear_velocity.x, state.angular_velocity.y) == (10.0, 5.0)
     assert (state.linear_acceleration.z, state.angular_acceleration.x) == (9.0, 10.0)
+
+
+def test_ego_and_route_that_were_sent_ahead_are_not_sent_again() -> None:
+    driver = ScriptedDriver()
+    route = Route(NOW_US, np.array([[0.25, -0.5, 0.125], [4.0, 0.0, 0.0]]))
+    observation = observed(frames={"a": (frame("a", NOW_US),)}, route=route)
+
+    async def run() -> None:
+        server, port = await start_server([driver], Listening())
+        client = RemotePolicy(f"127.0.0.1:{port}")
+        try:
+            await client.connect()
+            session = await client.open(session_of(), ())
+            session.anticipate(NOW_US, observation.ego, route)
+            async with asyncio.timeout(5.0):  # they are on their way without a plan being asked
+                while not driver.of("submit_route"):
+                    await asyncio.sleep(0.005)
+            await session.plan(observation)
+            await session.close()
+        finally:
+            await client.disconnect()
+            await server.stop(None)
+
+    asyncio.run(run())
+    order = [method for method, _ in driver.got][2:]
+    assert sorted(order[:2]) == ["submit_egomotion_observation", "submit_route"]
+    assert order[2:] == ["submit_image_observation", "drive", "close_session"]
+
+
+def test_what_was_sent_ahead_is_given_up_when_no_plan_follows() -> None:
+    driver = ScriptedDriver()
+    observation = observed()
+
+    async def run() -> None:
+        server, port = await start_server([driver], Listening())
+        client = RemotePolicy(f"127.0.0.1:{port}")
+        try:
+            await client.connect()
+            session = await client.open(session_of(), ())
+            session.anticipate(NOW_US, observation.ego, None)
+            await session.close()
+        finally:
+            await client.disconnect()
+            await server.stop(None)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a coroutine that nobody awaits
+        asyncio.run(run())
+    assert driver.of("close_session")
 
 
 def test_a_route_is_sent_as_it_is_and_none_is_not_sent() -> None:
