@@ -96,7 +96,7 @@ def serve(
     tls_client_ca: Annotated[
         str | None, typer.Option(help="PEM file: clients must show a certificate of it.")
     ] = None,
-    max_message_mib: Annotated[int, typer.Option(min=1, help="Largest message.")] = 100,
+    max_message_mib: Annotated[int, typer.Option(min=1, max=2047, help="Largest message.")] = 100,
 ) -> None:
     """Serve a plugin under the wire protocol of its kind.
 
@@ -184,7 +184,9 @@ def doctor() -> None:
 
 
 bench_app = typer.Typer(
-    no_args_is_help=True, help="Measure speed and memory; JSON on standard output."
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Measure speed and memory; JSON on standard output.",
 )
 app.add_typer(bench_app, name="bench")
 

@@ -9,6 +9,7 @@ rig_to_camera)``. All functions broadcast over leading axes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,30 +45,77 @@ def normalise(poses: ArrayLike) -> Array:
     return out
 
 
+_FEW = 3
+"""Up to so many rows Python's floats are quicker than numpy; the results are the same bits."""
+
+
+def _few_rows(a: Array, b: Array) -> tuple[list[list[float]], list[list[float]]] | None:
+    """Rows of two arrays that broadcast, if both have few; else None."""
+    if (
+        a.ndim > 2
+        or b.ndim > 2
+        or (a.ndim == 2 and len(a) > _FEW)
+        or (b.ndim == 2 and len(b) > _FEW)
+    ):
+        return None
+    rows_a: list[list[float]] = a.tolist() if a.ndim == 2 else [a.tolist()]
+    rows_b: list[list[float]] = b.tolist() if b.ndim == 2 else [b.tolist()]
+    if len(rows_a) != len(rows_b):
+        if len(rows_a) == 1:
+            rows_a *= len(rows_b)
+        elif len(rows_b) == 1:
+            rows_b *= len(rows_a)
+        else:
+            return None  # numpy says what is wrong
+    return rows_a, rows_b
+
+
 def quat_multiply(a: Array, b: Array) -> Array:
     """Hamilton product of quaternions ``(..., 4)`` in x, y, z, w order."""
+    few = _few_rows(a, b)
+    if few is not None:
+        rows = [_multiplied(*p, *q) for p, q in zip(*few, strict=True)]
+        return np.array(rows if a.ndim == 2 or b.ndim == 2 else rows[0], dtype=np.float64)
     ax, ay, az, aw = a[..., 0], a[..., 1], a[..., 2], a[..., 3]
     bx, by, bz, bw = b[..., 0], b[..., 1], b[..., 2], b[..., 3]
     out = np.empty(np.broadcast_shapes(a.shape, b.shape))
-    out[..., 0] = aw * bx + ax * bw + ay * bz - az * by
-    out[..., 1] = aw * by - ax * bz + ay * bw + az * bx
-    out[..., 2] = aw * bz + ax * by - ay * bx + az * bw
-    out[..., 3] = aw * bw - ax * bx - ay * by - az * bz
+    out[..., 0], out[..., 1], out[..., 2], out[..., 3] = _multiplied(ax, ay, az, aw, bx, by, bz, bw)
     return out
+
+
+def _multiplied(
+    ax: Any, ay: Any, az: Any, aw: Any, bx: Any, by: Any, bz: Any, bw: Any
+) -> tuple[Any, Any, Any, Any]:
+    return (
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
+        aw * bw - ax * bx - ay * by - az * bz,
+    )
 
 
 def rotate(quat: Array, vectors: ArrayLike) -> Array:
     """Rotate vectors ``(..., 3)`` by quaternions ``(..., 4)``."""
     v = np.asarray(vectors, dtype=np.float64)
+    few = _few_rows(quat, v)
+    if few is not None:
+        rows = [_rotated(*q, *p) for q, p in zip(*few, strict=True)]
+        return np.array(rows if quat.ndim == 2 or v.ndim == 2 else rows[0], dtype=np.float64)
     ux, uy, uz, w = quat[..., 0], quat[..., 1], quat[..., 2], quat[..., 3]
-    vx, vy, vz = v[..., 0], v[..., 1], v[..., 2]
+    out = np.empty((*np.broadcast_shapes(quat.shape[:-1], v.shape[:-1]), 3))
+    rotated = _rotated(ux, uy, uz, w, v[..., 0], v[..., 1], v[..., 2])
+    out[..., 0], out[..., 1], out[..., 2] = rotated
+    return out
+
+
+def _rotated(ux: Any, uy: Any, uz: Any, w: Any, vx: Any, vy: Any, vz: Any) -> tuple[Any, Any, Any]:
     # t = 2 u x v; the result is v + w t + u x t.
     tx, ty, tz = 2.0 * (uy * vz - uz * vy), 2.0 * (uz * vx - ux * vz), 2.0 * (ux * vy - uy * vx)
-    out = np.empty((*np.broadcast_shapes(quat.shape[:-1], v.shape[:-1]), 3))
-    out[..., 0] = vx + w * tx + (uy * tz - uz * ty)
-    out[..., 1] = vy + w * ty + (uz * tx - ux * tz)
-    out[..., 2] = vz + w * tz + (ux * ty - uy * tx)
-    return out
+    return (
+        vx + w * tx + (uy * tz - uz * ty),
+        vy + w * ty + (uz * tx - ux * tz),
+        vz + w * tz + (ux * ty - uy * tx),
+    )
 
 
 def rotation_vectors(quat: Array) -> Array:

@@ -89,6 +89,7 @@ class _Loop:
         self._watch = watch
         self._schedule = spec.schedule
         self._scene = spec.scene
+        self._ego_size_m = spec.scene.vehicle.size_m[None]
         self._rig_to_center_m = spec.scene.vehicle.rig_to_aabb[:3]
         self._world = World(len(spec.scene.tracks))
         self._queue = EventQueue()
@@ -291,7 +292,7 @@ class _Loop:
         step.ego_local_to_aabb = boxes
         if step.warmup:
             return
-        sizes = np.broadcast_to(self._scene.vehicle.size_m, (len(boxes), 3))
+        sizes = self._ego_size_m.repeat(len(boxes), axis=0)
         request = GroundRequest(
             boxes, sizes, step.ego.times_us, step.time_us, step.target_us, is_ego=True
         )
@@ -342,11 +343,10 @@ class _Loop:
         if step.warmup or step.actors is None or not step.actors.valid.any():
             return
         motion, valid = step.actors, step.actors.valid
-        sizes = np.broadcast_to(self._scene.actor_sizes_m[:, None], (*valid.shape, 3))
-        times = np.broadcast_to(motion.times_us, valid.shape)[valid]
+        rows, columns = valid.nonzero()
         request = GroundRequest(
-            motion.local_to_aabb[valid], sizes[valid], times, step.time_us, step.target_us,
-            is_ego=False,
+            motion.local_to_aabb[rows, columns], self._scene.actor_sizes_m[rows],
+            motion.times_us[columns], step.time_us, step.target_us, is_ego=False,
         )  # fmt: skip
         request.local_to_aabb.setflags(write=False)
         result = await self._call(

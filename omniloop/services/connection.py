@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 import weakref
 from collections.abc import Coroutine, Generator, Mapping, Sequence
@@ -18,7 +19,7 @@ from grpc import aio
 
 import omniloop
 from omniloop.core.calls import CallFunnel, RetryRule, WrongAnswer
-from omniloop.core.errors import ConfigError, OmniloopError
+from omniloop.core.errors import ConfigError, OmniloopError, TransientError
 from omniloop.services.rpc import MIB, VERSION_KEY, Caller, Method, Refusal, methods_of
 from omniloop.services.status import failure
 
@@ -27,6 +28,8 @@ Metadata = tuple[tuple[str, str], ...]
 OWN: Metadata = ((VERSION_KEY, omniloop.__version__),)
 """What our clients tell of themselves: at first contact, and then to who understands it."""
 _DEFAULT_TIMEOUT_S = 30.0
+_AVOIDED_S = 30.0
+"""How long an address that did not answer gets no rollout that another can take."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,19 @@ def read_file(path: str | None, key: str) -> bytes | None:
     """The bytes of a TLS file, or None for None.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: it cannot be read, or is no PEM file.
     """
     if path is None:
         return None
     try:
-        return Path(path).expanduser().read_bytes()
+        data = Path(path).expanduser().read_bytes()
     except OSError as error:
         raise ConfigError(
             f"{key} cannot be read: {error.strerror}", where=path, remedy="give a PEM file"
         ) from error
+    if b"-----BEGIN " not in data:  # gRPC would only say that it cannot connect, or listen
+        raise ConfigError(f"{key} is no PEM file", where=path, remedy="give a PEM file")
+    return data
 
 
 @dataclass(frozen=True)
@@ -135,8 +141,18 @@ class Connection:
         self.kind = kind
         self.address = address
         self.own: Metadata = OWN
+        self._failed_s = -math.inf
         self._settings = settings
         self._methods = methods_of(service)
+
+    @property
+    def avoided(self) -> bool:
+        """Whether a call did not get through, or was not answered in time, lately."""
+        return time.monotonic() - self._failed_s < _AVOIDED_S
+
+    def failed(self) -> None:
+        """Note that a call did not get through, or was not answered in time."""
+        self._failed_s = time.monotonic()
 
     def call(
         self,
@@ -211,10 +227,13 @@ class _Explained:
         else:
             return None
         kind = self.connection.kind
-        return failure(
+        found = failure(
             code, details, kind=kind, method=self.method, address=self.connection.address,
             timeout_s=self.timeout_s, where=self.funnel.place(kind, self.method, self.time_us),
         )  # fmt: skip
+        if isinstance(found, TransientError):
+            self.connection.failed()
+        return found
 
 
 class Answers(Protocol):
@@ -331,8 +350,8 @@ async def wait_ready(address: str, settings: Settings, timeout_s: float, kind: s
     except TimeoutError:
         raise ConfigError(
             f"nothing answers at {address} within {timeout_s:g} s", where=f"{kind}.address",
-            remedy="start the server, mend the address, or raise"
-            f" {kind}.connect_timeout_s; with TLS, check its files",
+            remedy=f"start the server, mend the address, or raise {kind}.connect_timeout_s;"
+            f" if the server has TLS, set {kind}.tls and check its files",
         ) from None  # fmt: skip
 
 

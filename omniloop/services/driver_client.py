@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 from omniloop.core.cameras import Camera
@@ -107,7 +107,7 @@ class RemotePolicy(RemoteService):
         for address, other in declared.items():
             if other != spec:
                 raise ConfigError(
-                    f"{first} and {address} serve different policies: {spec} and {other}",
+                    f"{first} and {address} serve different policies: {_difference(spec, other)}",
                     where="policy.address", remedy="serve the same policy at every address",
                 )  # fmt: skip
         self.spec = self._spec(spec)
@@ -154,6 +154,12 @@ class RemotePolicy(RemoteService):
             lease.release()
             raise
         return RemotePolicySession(session, lease, uuid, knows_us, self._send_recording)
+
+
+def _difference(one: PolicySpec, other: PolicySpec) -> str:
+    """What two declarations say differently."""
+    differing = [f.name for f in fields(one) if getattr(one, f.name) != getattr(other, f.name)]
+    return "; ".join(f"{n} {getattr(one, n)} and {getattr(other, n)}" for n in differing)
 
 
 def _check_number(name: str, value: float | None) -> None:

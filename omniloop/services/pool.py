@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from omniloop.core.errors import ConfigError
 from omniloop.services.connection import Connection
 
+_SCHEMES = ("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:")
+"""Addresses that gRPC understands besides HOST:PORT."""
+
 
 @dataclass
 class _Slot:
@@ -20,6 +23,11 @@ class _Slot:
     @property
     def free(self) -> float:
         return float("inf") if self.capacity is None else self.capacity - self.used
+
+    @property
+    def rank(self) -> tuple[bool, float, int]:
+        """The greatest is leased next: one that answers, then the emptiest."""
+        return not self.connection.avoided, self.free, -self.used
 
 
 class Lease:
@@ -39,6 +47,9 @@ class Lease:
 
 class Pool:
     """Hands out sessions, the emptiest address first; who waits is served in order.
+
+    An address that lately did not answer is leased only where all are such: a dead one fails
+    its rollouts at once, and being the emptiest would draw all others to it.
 
     Args:
         connections: One per address.
@@ -62,8 +73,7 @@ class Pool:
 
     async def lease(self) -> Lease:
         """Wait for a free session."""
-        slot = max(self._slots, key=lambda s: (s.free, -s.used))
-        if slot.free > 0 and not self._waiting:
+        if not self._waiting and (slot := self._next()) is not None:
             slot.used += 1
             return Lease(self, slot)
         waiter: asyncio.Future[_Slot] = asyncio.get_running_loop().create_future()
@@ -75,25 +85,31 @@ class Pool:
                 self._give_back(waiter.result())
             raise
 
+    def _next(self) -> _Slot | None:
+        slot = max(self._slots, key=lambda s: s.rank)
+        return slot if slot.free > 0 else None
+
     def _give_back(self, slot: _Slot) -> None:
-        while self._waiting:
+        slot.used -= 1
+        while self._waiting and (free := self._next()) is not None:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_result(slot)
-                return
-        slot.used -= 1
+                free.used += 1
+                waiter.set_result(free)
 
 
-def parse_addresses(given: str, key: str) -> list[str]:
+def parse_addresses(given: str | None, key: str) -> list[str]:
     """Addresses from a text with commas between.
 
     Raises:
         ConfigError: there is none, one has no port, or one comes twice.
     """
-    addresses = [a for a in (part.strip() for part in str(given).split(",")) if a]
+    given = "" if given is None else str(given)
+    addresses = [a for a in (part.strip() for part in given.split(",")) if a]
     for address in addresses:
-        port = address.rpartition(":")[2]
-        if not address.startswith(("unix:", "unix-abstract:")) and not port.isdecimal():
+        host, _, port = address.rpartition(":")
+        is_tcp = bool(host) and "/" not in host and port.isdecimal() and int(port) < 65536
+        if not is_tcp and not address.startswith(_SCHEMES):
             raise ConfigError(
                 f"'{address}' is no address", where=key, remedy="write HOST:PORT, such as 127.0.0.1:50051"
             )  # fmt: skip
@@ -110,6 +126,10 @@ def parse_capacity(given: int | Sequence[int] | None, count: int, key: str) -> l
     Raises:
         ConfigError: a number is below 1, or there are not as many as addresses.
     """
+    if given is not None and not isinstance(given, int | list | tuple):
+        raise ConfigError(
+            f"{key} is {given!r}", where=key, remedy="give a number, or a list with one each"
+        )
     if given is None or isinstance(given, int):
         numbers: list[int | None] = [given] * count
     else:
@@ -120,6 +140,8 @@ def parse_capacity(given: int | Sequence[int] | None, count: int, key: str) -> l
             remedy="give one number for all, or one for each address",
         )  # fmt: skip
     for number in numbers:
-        if number is not None and (isinstance(number, bool) or number < 1):
+        if number is not None and (
+            isinstance(number, bool) or not isinstance(number, int) or number < 1
+        ):
             raise ConfigError(f"a capacity is {number!r}", where=key, remedy="give 1 or more")
     return numbers

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from google.protobuf.descriptor import ServiceDescriptor
 
 from omniloop.core.calls import CallFunnel
-from omniloop.core.errors import ConfigError, SceneError, nearest
+from omniloop.core.errors import ConfigError, OmniloopError, SceneError, nearest
 from omniloop.core.scene import Scene
 from omniloop.services.connection import (
     OWN,
@@ -25,7 +25,13 @@ from omniloop.services.connection import (
 )
 from omniloop.services.pool import Lease, Pool, parse_addresses, parse_capacity
 from omniloop.services.protos.common_pb2 import Empty
-from omniloop.services.rpc import API_VERSION, VERSION_KEY, methods_of, version_facts
+from omniloop.services.rpc import (
+    API_VERSION,
+    MAX_MESSAGE_MIB,
+    VERSION_KEY,
+    methods_of,
+    version_facts,
+)
 
 ANY_SCENE = "*"
 
@@ -86,7 +92,7 @@ class RemoteService:
         self._settings = Settings(
             timeouts_s={**self.timeouts_s, **self._checked_timeouts(timeouts_s or {})},
             tls=None if tls is None else _tls(tls, kind),
-            max_message_mib=_positive(max_message_mib, f"{kind}.max_message_mib"),
+            max_message_mib=_message_mib(max_message_mib, f"{kind}.max_message_mib"),
         )
         self._connect_timeout_s = _positive(connect_timeout_s, f"{kind}.connect_timeout_s")
         addresses = parse_addresses(address, f"{kind}.address")
@@ -102,6 +108,11 @@ class RemoteService:
 
     def _checked_timeouts(self, given: Mapping[str, float]) -> dict[str, float]:
         known = methods_of(self.service)
+        if not isinstance(given, Mapping):
+            raise ConfigError(
+                f"timeouts_s is {given!r}", where=f"{self.kind}.timeouts_s",
+                remedy=f"give seconds by method, such as {self.kind}.timeouts_s.{next(iter(known))}=30",
+            )  # fmt: skip
         for method, seconds in given.items():
             key = f"{self.kind}.timeouts_s.{method}"
             if method not in known:
@@ -143,7 +154,14 @@ class RemoteService:
         if not isinstance(connection, Loopback):
             await wait_ready(connection.address, self._settings, self._connect_timeout_s, self.kind)
         funnel = CallFunnel("first contact")
-        reply, metadata = await connection.introduce(self.version_method, Empty(), funnel)
+        try:
+            reply, metadata = await connection.introduce(self.version_method, Empty(), funnel)
+        except OmniloopError as error:
+            raise ConfigError(
+                f"{connection.address} does not introduce itself as {self.service.full_name}:"
+                f" {error.what}",
+                where=f"{self.kind}.address", remedy=error.remedy,
+            ) from error  # fmt: skip
         version = reply.version_id if self.version_method == "get_metadata" else reply
         facts = version_facts(version)
         major = version.grpc_api_version.major
@@ -198,6 +216,11 @@ def new_session_uuid() -> str:
 
 def _tls(files: Mapping[str, str], kind: str) -> Tls:
     known = ("ca", "cert", "key")
+    if not isinstance(files, Mapping):
+        raise ConfigError(
+            f"tls is {files!r}", where=f"{kind}.tls",
+            remedy=f"give files, such as {kind}.tls.ca=FILE; {kind}.tls={{}} uses the system's roots",
+        )  # fmt: skip
     for key in files:
         if key not in known:
             raise ConfigError(
@@ -212,4 +235,12 @@ def _tls(files: Mapping[str, str], kind: str) -> Tls:
 def _positive(value: Any, key: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise ConfigError(f"{key} is {value!r}", where=key, remedy="give a positive number")
+    return value
+
+
+def _message_mib(value: Any, key: str) -> Any:
+    if _positive(value, key) > MAX_MESSAGE_MIB:
+        raise ConfigError(
+            f"{key} is {value!r}", where=key, remedy=f"give at most {MAX_MESSAGE_MIB}"
+        )
     return value

@@ -27,6 +27,9 @@ SESSION_KEY = "omniloop-session"
 
 MIB = 1 << 20
 
+MAX_MESSAGE_MIB = 2047
+"""gRPC holds the limit of a message in an int32."""
+
 
 @dataclass(frozen=True)
 class Method:

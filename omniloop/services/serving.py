@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -146,11 +147,24 @@ async def start_server(
             port = server.add_secure_port(where, credentials)
     except RuntimeError as error:
         raise ConfigError(
-            f"cannot listen at {where}: {error}", where="--host, --port",
-            remedy="choose a free port, or 0 for any",
+            f"cannot listen at {where}: {_why_not(listening)}", where="--host, --port",
+            remedy="choose an address of this machine and a free port, or port 0 for any",
         ) from error  # fmt: skip
     await server.start()
     return server, port
+
+
+def _why_not(listening: Listening) -> str:
+    """Why an address cannot be bound; gRPC tells it only in its own log."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            listening.host, listening.port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except OSError as error:
+        return error.strerror or str(error)
+    return "gRPC refuses it; do the TLS files belong together?"
 
 
 def _handler(

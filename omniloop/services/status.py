@@ -29,7 +29,11 @@ POLICY_PREFIX = "PolicyError: "
 
 _TOO_LARGE = re.compile(r"(larger than max|message exceeds|exceeds maximum)", re.IGNORECASE)
 _UNREADABLE = re.compile(r"deserializ", re.IGNORECASE)
+_POSES = re.compile(r"Expected exactly \d+ poses")
+"""FlashDreams' answer to a chunk of another length than its own (contracts.md 1.3)."""
+
 _BROKEN = (StatusCode.UNAVAILABLE, StatusCode.CANCELLED)
+_LOCKED = (StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED)
 
 
 def failure(
@@ -66,6 +70,15 @@ def failure(
             f"a message of {method} is too large: {details}", where=place,
             remedy=f"raise {kind}.max_message_mib if messages of this size are right",
         )  # fmt: skip
+    if code is StatusCode.RESOURCE_EXHAUSTED:  # a full server says nothing about the policy
+        return ServiceError(
+            f"{kind} takes no more: {said}", where=place,
+            remedy=f"set {kind}.sessions to what {address} takes, so that rollouts wait for their turn",
+        )  # fmt: skip
+    if code in _LOCKED:
+        return ServiceError(
+            f"{kind} lets nobody in: {said}", where=place, remedy=f"see {kind}.tls, and its log"
+        )
     if code is StatusCode.UNIMPLEMENTED:
         return ServiceError(
             f"{kind} does not implement {method}: {said}", where=place,
@@ -89,6 +102,11 @@ def failure(
         )  # fmt: skip
     if details.startswith(POLICY_PREFIX):
         return PolicyError(details.removeprefix(POLICY_PREFIX), where=place)
+    if _POSES.search(details):
+        return ServiceError(
+            f"{kind} failed in {method}: {said}", where=place,
+            remedy=f"set {kind}.chunk to the frames that {address} makes at a time",
+        )  # fmt: skip
     # What is left is the peer's own judgement: its code raised, or it refuses what it got.
     broken = PolicyError if kind == "policy" else ServiceError
     return broken(f"{kind} failed in {method}: {said}", where=place)

@@ -377,3 +377,22 @@ def test_normalise_gives_unit_quaternions_and_keeps_positions():
     out = geometry.normalise(raw)
     np.testing.assert_allclose(np.linalg.norm(out[:, 3:], axis=1), 1, atol=1e-15)
     np.testing.assert_array_equal(out[:, :3], raw[:, :3])
+
+
+@given(st.lists(st.floats(-1e160, 1e160), min_size=64, max_size=64), st.integers(1, 3))
+def test_few_rows_give_the_bits_that_many_rows_give(numbers, n):
+    values = np.array(numbers).reshape(8, 8)
+    with np.errstate(all="ignore"):
+        for operation, width in ((geometry.rotate, 3), (geometry.quat_multiply, 4)):
+            a, b = values[:, :4], np.ascontiguousarray(values[:, 4 : 4 + width])
+            many = operation(a, b)
+            assert operation(a[:n], b[:n]).tobytes() == many[:n].tobytes()
+            assert operation(a[0], b[0]).tobytes() == many[0].tobytes()
+            one = operation(np.tile(a[0], (8, 1)), b)
+            assert operation(a[0], b[:n]).tobytes() == one[:n].tobytes()
+            assert operation(a[:1], b[:n]).tobytes() == one[:n].tobytes()
+
+
+def test_rows_that_do_not_broadcast_are_refused():
+    with pytest.raises(ValueError, match="broadcast"):
+        geometry.rotate(np.zeros((2, 4)), np.zeros((3, 3)))

@@ -98,6 +98,50 @@ def test_who_is_cancelled_while_given_a_place_gives_it_on() -> None:
     asyncio.run(run())
 
 
+def test_an_address_that_did_not_answer_is_passed_over_while_another_does() -> None:
+    async def run() -> list[str]:
+        pool = pool_of(None, None)
+        dead = await pool.lease()
+        dead.connection.failed()
+        dead.release()
+        return [(await pool.lease()).connection.address for _ in range(4)]
+
+    assert asyncio.run(run()) == ["h:1"] * 4
+
+
+def test_who_would_get_a_dead_address_waits_for_one_that_answers() -> None:
+    async def run() -> list[str]:
+        pool = pool_of(1, 1)
+        dead, good = await pool.lease(), await pool.lease()
+        waiting = [asyncio.create_task(pool.lease()) for _ in range(2)]
+        await asyncio.sleep(0)
+        dead.connection.failed()
+        dead.release()
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        good.release()
+        first = await waiting[0]
+        first.release()
+        return [first.connection.address, (await waiting[1]).connection.address]
+
+    assert asyncio.run(run()) == ["h:1", "h:1"]
+
+
+def test_where_no_address_answers_all_are_tried() -> None:
+    async def run() -> list[str]:
+        pool = pool_of(1, 1)
+        for connection in pool.connections:
+            connection.failed()
+        leases = [await pool.lease() for _ in range(2)]
+        waiting = asyncio.create_task(pool.lease())
+        await asyncio.sleep(0)
+        leases[1].release()
+        last = await asyncio.wait_for(waiting, 1.0)
+        return [lease.connection.address for lease in (*leases, last)]
+
+    assert asyncio.run(run()) == ["h:0", "h:1", "h:1"]
+
+
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=3), st.integers(1, 20), st.integers(0, 7))
 def test_no_address_ever_holds_more_than_its_capacity(
     capacity: list[int], rollouts: int, seed: int
@@ -136,9 +180,13 @@ def test_addresses_are_split_at_commas() -> None:
         ("host", "no address"),
         ("h:x", "'h:x' is no address"),
         ("h:1,h:1", "twice"),
+        ("http://h:1", "'http://h:1' is no address"),
+        ("h:65536", "'h:65536' is no address"),
+        (":1", "':1' is no address"),
+        (None, "no address is given"),
     ],
 )
-def test_a_wrong_address_is_named(given_text: str, said: str) -> None:
+def test_a_wrong_address_is_named(given_text: str | None, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         parse_addresses(given_text, "policy.address")
     assert caught.value.where == "policy.address"
@@ -152,3 +200,7 @@ def test_capacities_are_one_number_or_one_each() -> None:
         parse_capacity([1, 2, 3], 2, "k")
     with pytest.raises(ConfigError, match="a capacity is 0"):
         parse_capacity(0, 1, "k")
+    with pytest.raises(ConfigError, match="k is 'many'"):
+        parse_capacity("many", 4, "k")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="a capacity is 'x'"):
+        parse_capacity(["x"], 1, "k")  # type: ignore[list-item]

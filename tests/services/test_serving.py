@@ -26,6 +26,7 @@ from omniloop.core.local import as_service
 from omniloop.core.registry import create
 from omniloop.scenes.embedded import EmbeddedScenes
 from omniloop.services.connection import Connection, Settings, close_channels, open_channels
+from omniloop.services.controller_client import RemoteController
 from omniloop.services.ground_client import RemoteGround
 from omniloop.services.ground_server import PhysicsServicer
 from omniloop.services.protos import physics_pb2 as pb
@@ -299,8 +300,43 @@ def test_a_port_that_is_taken_is_named() -> None:
     async def use(port: int) -> None:
         await start_server([flat()], Listening(port=port))
 
-    with pytest.raises(ConfigError, match=r"cannot listen at 127\.0\.0\.1:"):
+    with pytest.raises(
+        ConfigError, match=r"cannot listen at 127\.0\.0\.1:\d+: Address already in use"
+    ):
         with_server(flat(), use)
+
+
+def test_a_client_of_another_service_is_told_before_the_start() -> None:
+    with pytest.raises(
+        ConfigError, match=r"does not introduce itself as controller\.VDCService"
+    ) as caught:
+        with_server(flat(), lambda port: RemoteController(f"127.0.0.1:{port}").connect())
+    assert caught.value.where == "controller.address"
+    assert "serves this protocol" in caught.value.remedy
+
+
+def test_a_file_that_is_no_pem_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("no certificate")
+    with pytest.raises(ConfigError, match="--tls-key is no PEM file"):
+        Listening(tls_cert=str(path), tls_key=str(path)).credentials()
+    with pytest.raises(ConfigError, match=r"tls\.ca is no PEM file"):
+        RemoteGround("h:1", tls={"ca": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"timeouts_s": 3}, "timeouts_s is 3"),
+        ({"tls": True}, "tls is True"),
+        ({"max_message_mib": 5000}, "max_message_mib is 5000"),
+        ({"sessions": "many"}, "sessions is 'many'"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_named(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        RemoteGround("h:1", **settings)
+    assert caught.value.where == f"ground.{next(iter(settings))}"
 
 
 def test_a_scene_that_the_server_lacks_is_a_scene_error() -> None:

@@ -37,6 +37,9 @@ def failed(code: StatusCode, details: str, kind: str = "traffic") -> OmniloopErr
         (StatusCode.NOT_FOUND, "Unknown session X", "policy", SessionLost),
         (StatusCode.NOT_FOUND, "Unknown scene 'x'", "ground", SceneError),
         (StatusCode.UNIMPLEMENTED, "Method not found!", "policy", ServiceError),
+        (StatusCode.RESOURCE_EXHAUSTED, "1 session(s) are open", "policy", ServiceError),
+        (StatusCode.UNAUTHENTICATED, "no token", "policy", ServiceError),
+        (StatusCode.PERMISSION_DENIED, "not you", "policy", ServiceError),
         (StatusCode.INTERNAL, "Exception deserializing response!", "policy", ServiceError),
         (
             StatusCode.RESOURCE_EXHAUSTED,
@@ -58,6 +61,18 @@ def test_a_deadline_names_its_setting() -> None:
     error = failed(StatusCode.DEADLINE_EXCEEDED, "")
     assert "did not answer simulate within 3 s" in error.what
     assert "traffic.timeouts_s.simulate" in error.remedy
+
+
+def test_a_server_that_is_full_names_the_capacity() -> None:
+    error = failed(StatusCode.RESOURCE_EXHAUSTED, "1 session(s) are open, which is the limit")
+    assert "traffic.sessions" in error.remedy
+
+
+def test_a_chunk_of_another_length_names_its_setting() -> None:
+    error = failed(
+        StatusCode.INVALID_ARGUMENT, "Expected exactly 5 poses (initial chunk), got 9.", "renderer"
+    )
+    assert "renderer.chunk" in error.remedy
 
 
 def test_a_message_that_is_too_large_names_its_setting() -> None:
