@@ -5,6 +5,7 @@ Each command imports what it needs when it is called, so that `--help` is quick.
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -165,6 +166,8 @@ def plugins(
 ) -> None:
     """List plugins, built in and installed, with their settings.
 
+    Settings are shown with their defaults.
+
     **Examples**
 
         omniloop plugins
@@ -184,9 +187,7 @@ def doctor() -> None:
 
 
 bench_app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Measure speed and memory; JSON on standard output.",
+    no_args_is_help=True, help="Measure speed and memory; JSON on standard output."
 )
 app.add_typer(bench_app, name="bench")
 
@@ -251,6 +252,8 @@ def bench_wire(
 ) -> None:
     """Time services behind gRPC: against a bare loop, against the bound, over 500 rollouts.
 
+    Without a PART all are measured, one after the other.
+
     **Examples**
 
         omniloop bench wire
@@ -268,6 +271,7 @@ def main() -> None:
     """Run the command line; errors become one clear message and an exit code."""
     from omniloop.core.errors import InputError, OmniloopError, RunFolderError
 
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its log lines say less than our errors do
     try:
         app()
     except (InputError, RunFolderError) as error:

@@ -114,6 +114,8 @@ def convert(
 ) -> None:
     """Write scenes as native bundles: one zip of parquet and JSON each.
 
+    A run reads them with `scenes=native`.
+
     **Example**
 
         omniloop scenes convert scenes=av2 scenes.path=DIR --out bundles
