@@ -42,6 +42,8 @@ def serve(
     service = as_service(kind, registry.create(kind, plugin.name, plugin.arguments))
     shelf = SceneShelf(open_source(config.scenes))
     protocols = servicers(kind, service, shelf, max_sessions, idle_timeout_s)
+    for protocol in protocols:
+        protocol.served = plugin.name
 
     def started(port: int) -> None:
         names = ", ".join(s.service.full_name for s in protocols)

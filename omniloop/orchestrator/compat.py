@@ -40,7 +40,12 @@ def check_specs(policy: PolicySpec, renderer: RendererSpec | None) -> None:
             )  # fmt: skip
         return
     width, height = renderer.size
-    if width % renderer.size_multiple or height % renderer.size_multiple or min(width, height) < 16:
+    if min(width, height) < 16:
+        raise ConfigError(
+            f"image size {width}x{height} is smaller than 16x16", where="renderer.width, renderer.height",
+            remedy="give at least 16 pixels each way",
+        )  # fmt: skip
+    if width % renderer.size_multiple or height % renderer.size_multiple:
         raise ConfigError(
             f"image size {width}x{height} is not a multiple of {renderer.size_multiple}",
             where="renderer.width, renderer.height",

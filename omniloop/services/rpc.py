@@ -98,11 +98,12 @@ def session_metadata(session_id: str) -> tuple[tuple[str, str], ...]:
     return ((SESSION_KEY, quote(session_id, safe="/")),)
 
 
-def own_version() -> VersionId:
-    """The version that our servers report."""
+def own_version(served: str = "") -> VersionId:
+    """The version that our servers report, with what they serve."""
     major, minor, patch = API_VERSION
     api = VersionId.APIVersion(major=major, minor=minor, patch=patch)
-    return VersionId(version_id=f"omniloop {omniloop.__version__}", grpc_api_version=api)
+    name = f"omniloop {omniloop.__version__} {served}".strip()
+    return VersionId(version_id=name, grpc_api_version=api)
 
 
 def version_facts(version: Any) -> dict[str, str]:

@@ -31,16 +31,17 @@ SWEEP_S = 10.0
 class Servicer:
     """One protocol's server: a coroutine method ``name(request, caller)`` per method.
 
-    A subclass names its `service`. What its methods raise becomes a status: a `Refusal`
+    A subclass names its `service`; `served` is the plugin's name, if it is known. What its methods raise becomes a status: a `Refusal`
     its own, a SceneError NOT_FOUND, other input errors INVALID_ARGUMENT, a PolicyError
     FAILED_PRECONDITION, anything else UNKNOWN with the text of the exception, as Python's gRPC servers answer.
     """
 
     service: ClassVar[ServiceDescriptor]
+    served: str = ""
 
     async def get_version(self, request: Message, caller: Caller) -> Message:
-        """Which program answers."""
-        return own_version()
+        """Which program answers, and what it serves."""
+        return own_version(self.served)
 
     async def answer(self, method: str, request: Message, caller: Caller) -> Any:
         """Answer a call, whatever transport it came by.

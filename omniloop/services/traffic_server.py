@@ -59,7 +59,7 @@ class TrafficServicer(SessionServicer[_Session]):
 
     async def get_metadata(self, request: Any, caller: Caller) -> Any:
         """Which program answers; plugins need no history."""
-        return pb.TrafficModuleMetadata(version_id=own_version())
+        return pb.TrafficModuleMetadata(version_id=own_version(self.served))
 
     async def get_available_scenes(self, request: Any, caller: Caller) -> Any:
         """Ids of the scenes, or "*" for any."""

@@ -360,3 +360,27 @@ def test_a_scene_that_the_server_lacks_is_a_scene_error() -> None:
 def test_a_wrong_setting_is_named(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         RemoteGround("h:1", **settings)
+
+
+def test_a_server_tells_what_it_serves_and_addresses_that_serve_other_things_are_refused() -> None:
+    async def run() -> None:
+        servers, ports = [], []
+        for name in ("flat", "raster"):
+            servicer = flat()
+            servicer.served = name
+            server, port = await start_server([servicer], Listening())
+            servers.append(server)
+            ports.append(port)
+        try:
+            one = RemoteGround(f"127.0.0.1:{ports[0]}")
+            await one.connect()
+            (facts,) = one.versions.values()
+            assert facts["version_id"].endswith(" flat")
+            with pytest.raises(ConfigError, match="raster"):
+                await RemoteGround(",".join(f"127.0.0.1:{p}" for p in ports)).connect()
+        finally:
+            await close_channels()
+            for server in servers:
+                await server.stop(None)
+
+    asyncio.run(run())
