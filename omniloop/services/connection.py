@@ -154,6 +154,10 @@ class Connection:
         """Note that a call did not get through, or was not answered in time."""
         self._failed_s = time.monotonic()
 
+    def place(self, funnel: CallFunnel, method: str, time_us: int | None) -> str:
+        """Where a call went wrong, for messages: rollout, method, time and address."""
+        return f"{funnel.place(self.kind, method, time_us)}, {self.address}"
+
     def call(
         self,
         method: str,
@@ -226,10 +230,10 @@ class _Explained:
             code, details = grpc.StatusCode.INTERNAL, "Exception deserializing response!"
         else:
             return None
-        kind = self.connection.kind
+        connection = self.connection
         found = failure(
-            code, details, kind=kind, method=self.method, address=self.connection.address,
-            timeout_s=self.timeout_s, where=self.funnel.place(kind, self.method, self.time_us),
+            code, details, kind=connection.kind, method=self.method, address=connection.address,
+            timeout_s=self.timeout_s, where=connection.place(self.funnel, self.method, self.time_us),
         )  # fmt: skip
         if isinstance(found, TransientError):
             self.connection.failed()

@@ -129,7 +129,7 @@ class RemoteControllerSession:
         except ValueError as error:
             raise ServiceError(
                 f"the controller's answer cannot be used: {error}",
-                where=f"{self._place(request)}, {self._lease.connection.address}",
+                where=self._place(request),
                 remedy="a controller service answers ego's states at growing times up to future_time_us",
             ) from error
         self._history.extend(motion)
@@ -155,7 +155,8 @@ class RemoteControllerSession:
         return plan.transform(geometry.inverse(self._history.at(plan.start_us)))
 
     def _place(self, request: VehicleRequest) -> str:
-        return self._session.call.place("controller", "run_controller_and_vehicle", request.time_us)
+        connection, method = self._lease.connection, "run_controller_and_vehicle"
+        return connection.place(self._session.call, method, request.time_us)
 
     async def close(self) -> None:
         """End the session and give the address back, whatever happens."""

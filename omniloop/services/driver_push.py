@@ -66,8 +66,7 @@ class RemotePolicySession:
         except ValueError as error:
             raise PolicyError(
                 f"the driver's plan cannot be used: {error}",
-                where=f"{self._session.call.place('policy', 'drive', now_us)},"
-                f" {self._lease.connection.address}",
+                where=self._lease.connection.place(self._session.call, "drive", now_us),
                 remedy="a plan holds poses local_to_rig at growing times, the first ego's own at time_now_us",
             ) from error
 

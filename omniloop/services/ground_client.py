@@ -101,11 +101,10 @@ class RemoteGroundSession:
         return GroundResult(corrected, codes)
 
     def _broken(self, request: GroundRequest, what: str) -> ServiceError:
-        call = self._session.call
+        connection, method = self._lease.connection, "ground_intersection"
         return ServiceError(
             f"ground {what}",
-            where=f"{call.place('ground', 'ground_intersection', request.time_us)},"
-            f" {self._lease.connection.address}",
+            where=connection.place(self._session.call, method, request.time_us),
             remedy="a physics service answers for every box, in the order asked",
         )
 

@@ -225,7 +225,7 @@ class NuRec(RemoteService):
             raise ServiceError(
                 f"renderer answered {len(points)} coordinates and {len(intensities)} intensities"
                 f" for {reply.num_points} points",
-                where=f"{funnel.place('renderer', 'render_lidar', shutter_us[1])}, {connection.address}",
+                where=connection.place(funnel, "render_lidar", shutter_us[1]),
             )
         return points.reshape(-1, 3), intensities
 

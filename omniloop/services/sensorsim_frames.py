@@ -197,8 +197,7 @@ class NuRecSession:
     def _broken(self, what: str, method: str, shot: _Shot) -> ServiceError:
         return ServiceError(
             f"renderer {what}",
-            where=f"{self._session.call.place('renderer', method, shot.capture_us)},"
-            f" {self._lease.connection.address}",
+            where=self._lease.connection.place(self._session.call, method, shot.capture_us),
             remedy="see the server's log: it answers with one JPEG or PNG for every camera asked for",
         )
 

@@ -15,6 +15,7 @@ from omniloop.core.motion import ActorMotion
 from omniloop.core.once import once_per_object
 from omniloop.core.replay import RecordedActors
 from omniloop.core.scene import Scene
+from omniloop.runlog.wire import varint
 from omniloop.services.camera_codec import spec_to_wire
 from omniloop.services.pose_bytes import PAIR_BYTES, pose_pair_bytes
 from omniloop.services.protos import sensorsim_pb2 as pb
@@ -138,13 +139,4 @@ class RequestWriter:
 def _object_head(track_id: str) -> bytes:
     """All of a `dynamic_objects` entry up to its two poses: see sensorsim.proto."""
     empty = pb.DynamicObject(track_id=track_id).SerializeToString()
-    return b"\x42" + _varint(len(empty) + 2 + PAIR_BYTES) + empty + bytes([0x12, PAIR_BYTES])
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return b"\x42" + varint(len(empty) + 2 + PAIR_BYTES) + empty + bytes([0x12, PAIR_BYTES])

@@ -110,8 +110,7 @@ def _check_history(session: SessionInfo, lease: Lease, needed_us: int) -> None:
         raise ConfigError(
             f"traffic needs {us_to_seconds(needed_us):g} s before handover, the rollout has"
             f" {us_to_seconds(held_us):g} s",
-            where=f"{session.call.place('traffic', 'start_session', None)},"
-            f" {lease.connection.address}",
+            where=lease.connection.place(session.call, "start_session", None),
             remedy="raise sync.warmup_s",
         )
 
@@ -166,8 +165,7 @@ class RemoteTrafficSession:
         except ValueError as error:
             raise ServiceError(
                 f"traffic's answer cannot be used: {error}",
-                where=f"{self._session.call.place('traffic', 'simulate', request.time_us)},"
-                f" {self._lease.connection.address}",
+                where=self._lease.connection.place(self._session.call, "simulate", request.time_us),
                 remedy="a traffic service answers for actors of the scene, at growing times",
             ) from error
 

@@ -163,10 +163,9 @@ class OmniDreams(RemoteService):
                 metadata=session_metadata(session.session_id),
             )  # fmt: skip
             if not reply.session_id:
-                place = session.call.place("renderer", "start_session", render_start_us)
                 raise ServiceError(
                     "renderer answered without a session id",
-                    where=f"{place}, {lease.connection.address}",
+                    where=lease.connection.place(session.call, "start_session", render_start_us),
                     remedy="check that the address serves the OmniDreams protocol",
                 )
         except BaseException:

@@ -137,9 +137,8 @@ class VideoSession:
             )
 
     def _broken(self, what: str, time_us: int, remedy: str = "") -> ServiceError:
-        place = self._session.call.place("renderer", _METHOD, time_us)
         return ServiceError(
-            f"renderer {what}", where=f"{place}, {self._lease.connection.address}",
+            f"renderer {what}", where=self._lease.connection.place(self._session.call, _METHOD, time_us),
             remedy=remedy or "see the server's log: it owes one JPEG or PNG for every pose it is sent",
         )  # fmt: skip
 

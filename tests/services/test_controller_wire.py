@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
-from grpc import StatusCode, aio
+from grpc import StatusCode
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,11 +37,12 @@ from omniloop.services.controller_server import ControllerServicer
 from omniloop.services.ground_client import RemoteGround
 from omniloop.services.protos import controller_pb2 as pb
 from omniloop.services.roles import looped_back, servicers
-from omniloop.services.rpc import Caller, methods_of
+from omniloop.services.rpc import Caller
 from omniloop.services.serving import Listening, Servicer, start_server
 from omniloop.services.shelf import SceneShelf
 from omniloop.services.traffic_client import RemoteTraffic
 from tests.orchestrator.harness import FramePolicy, MemoryRecorder
+from tests.services.calling import called
 
 SECOND = 1_000_000
 STEP = 100_000
@@ -419,29 +419,6 @@ def test_an_interval_of_states_is_between_1_us_and_100_ms(interval: Any) -> None
 
 
 # ------------------------------------------------------------- AlpaSim's as the caller
-
-
-def called(servicer: Servicer, *calls: tuple[str, Any]) -> list[Any]:
-    """Replies, or status codes, of calls by a client that tells nothing of itself."""
-
-    async def run() -> list[Any]:
-        server, port = await start_server([servicer], Listening())
-        replies: list[Any] = []
-        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            for name, request in calls:
-                method = methods_of(servicer.service)[name]
-                call = channel.unary_unary(
-                    method.path, method.request.SerializeToString, method.reply.FromString
-                )
-                try:
-                    replies.append(await call(request, timeout=5))
-                except grpc.RpcError as error:
-                    replies.append((error.code(), error.details()))
-        await server.stop(None)
-        await servicer.aclose()
-        return replies
-
-    return asyncio.run(run())
 
 
 def start(uuid: str = "u") -> tuple[str, Any]:

@@ -20,7 +20,7 @@ from omniloop.services.status import failure
 def failed(code: StatusCode, details: str, kind: str = "traffic") -> OmniloopError:
     return failure(
         code, details, kind=kind, method="simulate", address="h:1", timeout_s=3.0,
-        where="s/0, traffic.simulate at 7 us",
+        where="s/0, traffic.simulate at 7 us, h:1",
     )  # fmt: skip
 
 

@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
-from grpc import StatusCode, aio
+from grpc import StatusCode
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,12 +26,13 @@ from omniloop.scenes.embedded import EmbeddedScenes
 from omniloop.services.codec import trajectory_to_wire
 from omniloop.services.protos import traffic_pb2 as pb
 from omniloop.services.protos.common_pb2 import Empty
-from omniloop.services.rpc import Caller, methods_of
+from omniloop.services.rpc import Caller
 from omniloop.services.serving import Listening, Servicer, start_server
 from omniloop.services.shelf import SceneShelf
 from omniloop.services.traffic_client import RemoteTraffic
 from omniloop.services.traffic_codec import motion_at_times, motion_to_wire, read_updates
 from omniloop.services.traffic_server import TrafficServicer
+from tests.services.calling import called
 
 SECOND = 1_000_000
 STEP = 100_000
@@ -588,29 +588,6 @@ def test_scenes_that_cannot_be_simulated_are_refused_before_the_start() -> None:
 
 
 # ------------------------------------------------------------- AlpaSim's as the caller
-
-
-def called(servicer: Servicer, *calls: tuple[str, Any]) -> list[Any]:
-    """Replies, or status codes, of calls by a client that tells nothing of itself."""
-
-    async def run() -> list[Any]:
-        server, port = await start_server([servicer], Listening())
-        replies: list[Any] = []
-        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            for name, request in calls:
-                method = methods_of(servicer.service)[name]
-                call = channel.unary_unary(
-                    method.path, method.request.SerializeToString, method.reply.FromString
-                )
-                try:
-                    replies.append(await call(request, timeout=5))
-                except grpc.RpcError as error:
-                    replies.append((error.code(), error.details()))
-        await server.stop(None)
-        await servicer.aclose()
-        return replies
-
-    return asyncio.run(run())
 
 
 def logged(name: str, *states: tuple[int, float], label: str = "") -> Any:
