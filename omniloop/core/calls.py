@@ -59,10 +59,12 @@ class CallFunnel:
     Attributes:
         where: The rollout's name, for messages.
         stats: Wall-clock time by ``service.method``.
+        facts: What each service's session told of itself as it closed.
     """
 
     where: str
     stats: dict[str, CallStats] = field(default_factory=dict)
+    facts: dict[str, dict[str, object]] = field(default_factory=dict)
 
     async def __call__(
         self,

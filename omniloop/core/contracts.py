@@ -4,7 +4,8 @@ Each service contract is a small async Protocol: a service opens one session per
 the session answers one kind of request. A service may also have ``connect()`` and
 ``disconnect()``, coroutines called before specs are read and when an event loop is done with
 it, `capacity` (sessions at once), `versions` (what runs where, for run.yaml) and `notes`
-(texts that every result must carry).
+(texts that every result must carry); a session may have ``facts()``, what its rollout's result
+tells of it.
 Plugin authors write less: plain synchronous methods, wrapped once by `omniloop.core.local`. The messages are those of
 `omniloop.core.messages`, and can be imported from here as well.
 """

@@ -9,7 +9,8 @@ An author's class is plain and synchronous:
   ``step(request)`` or ``correct(request)``.
 
 A stateful policy may also have ``open(session, cameras)`` returning an object with
-`plan`. Session objects may have ``close()``. Any plugin may have ``check_scene(scene)``, which
+`plan`. Session objects may have ``close()``, and ``facts()``: counts and other JSON-able facts
+of the rollout, asked for before `close` and carried into its result. Any plugin may have ``check_scene(scene)``, which
 raises an `InputError` for a scene that it cannot serve, before anything starts. A class whose `open` is a coroutine function
 is a service already and is used as it is.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -48,9 +49,16 @@ class _LocalSession:
     A method that its author made a coroutine function is awaited.
     """
 
-    def __init__(self, call: Callable[[Any], Any], close: Callable[[], object] | None) -> None:
+    def __init__(
+        self,
+        call: Callable[[Any], Any],
+        close: Callable[[], object] | None,
+        facts: Callable[[], Mapping[str, object]] | None = None,
+    ) -> None:
         self._call = call
         self._close = close
+        if facts is not None:
+            self.facts = facts
 
     async def _inline(self, request: Any) -> Any:
         answer = self._call(request)
@@ -113,7 +121,7 @@ class LocalService:
                 f" without a method '{self._method}'",
                 remedy=f"return an object with {self._method}(request)",
             )
-        return _LocalSession(call, getattr(target, "close", None))
+        return _LocalSession(call, getattr(target, "close", None), getattr(target, "facts", None))
 
 
 def as_service(kind: str, plugin: Any) -> Any:

@@ -14,7 +14,14 @@ import numpy as np
 from omniloop.core.calls import CallFunnel
 from omniloop.core.errors import ConfigError
 from omniloop.core.geometry import Array
-from omniloop.core.motion import EMPTY_TRAJECTORY, ActorMotion, EgoMotion, Times, Trajectory
+from omniloop.core.motion import (
+    EMPTY_TRAJECTORY,
+    ActorMotion,
+    EgoMotion,
+    Mask,
+    Times,
+    Trajectory,
+)
 from omniloop.core.scene import Actor, Scene, VectorMap, Vehicle
 from omniloop.core.time import frame_interval_us
 
@@ -81,6 +88,11 @@ class CameraFrame:
     start_us: int
     capture_us: int
     available_us: int
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether an injected fault took its image: it is logged, not delivered."""
+        return not self.image
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,10 +378,14 @@ class RenderResult:
     Attributes:
         images: One JPEG or PNG per frame.
         condition_images: What the model was conditioned on, one per frame, if asked for.
+        lost: ``(F,)`` frames that an injected fault takes: they never reach the policy.
+        late_us: ``(F,)`` injected delays, not negative; None for none.
     """
 
     images: tuple[bytes, ...]
     condition_images: tuple[bytes, ...] = ()
+    lost: Mask | None = None
+    late_us: Times | None = None
 
 
 # -------------------------------------------------------------------------- metrics

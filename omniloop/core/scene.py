@@ -39,6 +39,7 @@ class Actor:
         label: The dataset's own class name.
         size_m: ``(3,)`` length, width, height of its box.
         is_static: It never moves in the recording; chunked video renderers skip it.
+        is_scripted: Its motion was authored; reactive traffic leaves it as it is.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Actor:
     label: str
     size_m: Array
     is_static: bool = False
+    is_scripted: bool = False
 
 
 @dataclass(frozen=True)
@@ -286,6 +288,7 @@ class Scene:
         dataset_to_local: ``(4, 4)`` exact float64 pose of `local` in the dataset's frame.
         may_run_on: Whether a rollout may go on after the recording ends.
         tags: Words to filter by.
+        edits: What was changed since the recording, one line each, in order.
     """
 
     id: str
@@ -301,6 +304,7 @@ class Scene:
     dataset_to_local: Array = field(default_factory=lambda: np.eye(4))
     may_run_on: bool = False
     tags: tuple[str, ...] = ()
+    edits: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Scene({self.id!r}, {self.source!r}, {len(self.tracks)} tracks)"

@@ -30,10 +30,13 @@ class FrameBuffer:
         frames = self._frames.get(frame.camera_id)
         if frames is None:
             return
-        frames.append(frame)
+        place = len(frames)
+        while place and frames[place - 1].capture_us > frame.capture_us:
+            place -= 1  # a delayed frame comes after later ones
+        frames.insert(place, frame)
         if self._everything:
             return
-        horizon_us = frame.capture_us - self._offsets_us[0]
+        horizon_us = frames[-1].capture_us - self._offsets_us[0]
         while len(frames) > 1 and frames[1].capture_us <= horizon_us:
             frames.popleft()
 

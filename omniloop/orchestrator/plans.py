@@ -25,12 +25,14 @@ class Plans:
         decisions: Every call of the policy, in order.
     """
 
-    def __init__(self, scene: Scene, schedule: Schedule, latency_us: int, session_id: str) -> None:
+    def __init__(
+        self, scene: Scene, schedule: Schedule, longest_latency_us: int, session_id: str
+    ) -> None:
         self.decisions: list[Decision] = []
         self._candidates: list[Decision] = []
         self._scene = scene
         self._schedule = schedule
-        self._latency_us = latency_us
+        self._longest_latency_us = longest_latency_us
         self._session_id = session_id
 
     def add(self, decision: Decision) -> None:
@@ -47,13 +49,13 @@ class Plans:
         Raises:
             PolicyError: it does not reach `target_us`.
         """
-        ready = [d for d in self._candidates if d.available_us <= now_us]
-        latency_holds = now_us < self._schedule.handover_us + self._latency_us
+        ready = [i for i, d in enumerate(self._candidates) if d.available_us <= now_us]
+        latency_holds = now_us < self._schedule.handover_us + self._longest_latency_us
         if self._schedule.is_warmup(now_us) or (not ready and latency_holds):
             until_us = min(now_us + RECORDED_PLAN_US, self._scene.end_us)
             return self._scene.ego.clip(now_us, until_us)
-        decision = ready[-1]
-        self._candidates = self._candidates[len(ready) - 1 :]
+        self._candidates = self._candidates[ready[-1] :]  # the newest; later ones may be late
+        decision = self._candidates[0]
         plan = _anchored(decision, world)
         if plan.end_us < target_us:
             raise PolicyError(

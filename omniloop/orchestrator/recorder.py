@@ -55,6 +55,10 @@ class Recorder(Protocol):
         """A frame was delivered."""
         ...
 
+    def lost_frame(self, frame: CameraFrame) -> None:
+        """A frame was not delivered, as a fault was injected."""
+        ...
+
     def notice(self, time_us: int, text: str) -> None:
         """Something that a reader of the log should know."""
         ...

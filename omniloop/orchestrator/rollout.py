@@ -7,12 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from omniloop.core import geometry
 from omniloop.core.calls import CallFunnel
 from omniloop.core.contracts import (
     CameraFrame,
-    GroundRequest,
-    GroundResult,
     Observation,
     Plan,
     PolicySpec,
@@ -30,6 +27,7 @@ from omniloop.core.replay import RecordedEgo
 from omniloop.core.route import route_at
 from omniloop.orchestrator.events import Event, EventQueue, Phase
 from omniloop.orchestrator.fetch import Fetch, fetch_strategy
+from omniloop.orchestrator.grounding import Grounding
 from omniloop.orchestrator.interval import Interval
 from omniloop.orchestrator.observe import FrameBuffer, ego_history
 from omniloop.orchestrator.plans import Plans
@@ -89,15 +87,15 @@ class _Loop:
         self._watch = watch
         self._schedule = spec.schedule
         self._scene = spec.scene
-        self._ego_size_m = spec.scene.vehicle.size_m[None]
-        self._rig_to_center_m = spec.scene.vehicle.rig_to_aabb[:3]
         self._world = World(len(spec.scene.tracks))
         self._queue = EventQueue()
         self._fetch = fetch_strategy(spec.schedule)
         self._frames = FrameBuffer(policy, tuple(c.id for c in spec.cameras))
         self._recorded_ego = RecordedEgo(spec.scene)
         self._interval = Interval(-1, 0, 0, True)
-        self._plans = Plans(spec.scene, spec.schedule, spec.latency_us, spec.session_id)
+        self._plans = Plans(spec.scene, spec.schedule, spec.longest_latency_us, spec.session_id)
+        self._grounding = Grounding(spec.scene, spec.schedule, sessions.ground, call, recorder)
+        self._estimate = None if spec.estimator is None else spec.estimator()
         self._route_s_m: float | None = None
         self._told_until_us: int | None = None
         self._ahead: tuple[int, EgoMotion, Route | None] | None = None
@@ -124,7 +122,10 @@ class _Loop:
                 schedule.context_start_us, schedule.first_decision_us
             )
             times = np.append(times, tail.times_us)
-        self._commit_states(ego, self._spec.recorded_actors.at(times), schedule.first_decision_us)
+        span_us = schedule.context_start_us, schedule.first_decision_us
+        ego, _ = await self._grounding.ego(ego, *span_us)
+        actors = await self._grounding.actors(self._spec.recorded_actors.at(times), *span_us)
+        self._commit_states(ego, actors, schedule.first_decision_us)
         await self._fetch_frames(self._fetch.initial(), schedule.context_start_us)
         self._queue.push(schedule.first_decision_us, Phase.POLICY, 0)
         self._queue.push(schedule.end_us, Phase.END)
@@ -144,6 +145,9 @@ class _Loop:
     async def _deliver(self, event: Event) -> None:
         frame = event.payload
         assert isinstance(frame, CameraFrame)
+        if frame.is_lost:
+            self._record.lost_frame(frame)
+            return
         self._frames.add(frame)
         self._record.frame(frame)
 
@@ -171,19 +175,22 @@ class _Loop:
         result = await self._call(
             "renderer", "render", self._sessions.renderer.render(request), time_us, RenderResult
         )
-        if len(result.images) != len(request):
+        images = sum(map(bool, result.images))
+        if images != len(request) or len(result.images) != images:
             raise ServiceError(
-                f"the renderer returned {len(result.images)} images for {len(request)} frames",
+                f"the renderer returned {images} images for {len(request)} frames",
                 where=f"{self._spec.session_id} at {time_us} us",
                 remedy="a renderer must return exactly the frames asked for, in order",
             )
+        late_us = np.zeros(len(request), np.int64) if result.late_us is None else result.late_us
+        lost = np.zeros(len(request), np.bool_) if result.lost is None else result.lost
         for i, image in enumerate(result.images):
             frame = CameraFrame(
                 camera_id=self._schedule.clocks[int(frames.camera_index[i])].camera_id,
-                image=image,
+                image=b"" if lost[i] else image,
                 start_us=int(frames.start_us[i]),
                 capture_us=int(frames.capture_us[i]),
-                available_us=int(fetch.available_us[i]),
+                available_us=int(fetch.available_us[i] + late_us[i]),
             )
             self._queue.push(frame.available_us, Phase.FRAME, frame)
 
@@ -200,7 +207,7 @@ class _Loop:
                 "policy", "plan", self._sessions.policy.plan(observation), time_us, Plan
             )
             decision = Decision(
-                time_us=time_us, available_us=time_us + self._spec.latency_us,
+                time_us=time_us, available_us=time_us + self._spec.latency_of(index),
                 plan=plan, dropped=warmup, route=observation.route,
             )  # fmt: skip
             self._plans.add(decision)
@@ -287,23 +294,9 @@ class _Loop:
     async def _ground_ego(self, event: Event) -> None:
         step = self._interval
         assert step.ego is not None
-        boxes = geometry.shift_body(step.ego.local_to_rig, self._rig_to_center_m)
-        boxes.setflags(write=False)  # a ground that corrected in place would go unnoticed
-        step.ego_local_to_aabb = boxes
-        if step.warmup:
-            return
-        sizes = self._ego_size_m.repeat(len(boxes), axis=0)
-        request = GroundRequest(
-            boxes, sizes, step.ego.times_us, step.time_us, step.target_us, is_ego=True
+        step.ego, step.ego_local_to_aabb = await self._grounding.ego(
+            step.ego, step.time_us, step.target_us
         )
-        result = await self._call(
-            "ground", "correct", self._sessions.ground.correct(request), event.time_us, GroundResult
-        )
-        if result.local_to_aabb is not boxes:
-            self._record.ground(event.time_us, "ego", result)
-            step.ego_local_to_aabb = result.local_to_aabb
-            rig = geometry.shift_body(result.local_to_aabb, -self._rig_to_center_m)
-            step.ego = EgoMotion(step.ego.times_us, rig, step.ego.dynamics)
 
     async def _move_traffic(self, event: Event) -> None:
         step = self._interval
@@ -340,23 +333,8 @@ class _Loop:
 
     async def _ground_actors(self, event: Event) -> None:
         step = self._interval
-        if step.warmup or step.actors is None or not step.actors.valid.any():
-            return
-        motion, valid = step.actors, step.actors.valid
-        rows, columns = valid.nonzero()
-        request = GroundRequest(
-            motion.local_to_aabb[rows, columns], self._scene.actor_sizes_m[rows],
-            motion.times_us[columns], step.time_us, step.target_us, is_ego=False,
-        )  # fmt: skip
-        request.local_to_aabb.setflags(write=False)
-        result = await self._call(
-            "ground", "correct", self._sessions.ground.correct(request), event.time_us, GroundResult
-        )
-        if result.local_to_aabb is not request.local_to_aabb:
-            self._record.ground(event.time_us, "actors", result)
-            poses = motion.local_to_aabb.copy()
-            poses[valid] = result.local_to_aabb
-            step.actors = ActorMotion(motion.times_us, poses, valid)
+        assert step.actors is not None
+        step.actors = await self._grounding.actors(step.actors, step.time_us, step.target_us)
 
     async def _commit(self, event: Event) -> None:
         step = self._interval
@@ -382,11 +360,7 @@ class _Loop:
             loop.call_soon(lambda: loop.call_soon(self._look_ahead, step.target_us))
 
     def _commit_states(self, ego: EgoMotion, actors: ActorMotion, until_us: int) -> None:
-        # Without a noise model the estimate is the truth.
-        self._world.commit(ego, ego, actors, until_us)
-        self._record.commit(
-            self._interval.time_us if self._interval.index >= 0 else int(ego.times_us[0]),
-            ego,
-            ego,
-            actors,
-        )
+        estimated = ego if self._estimate is None else self._estimate(ego)
+        self._world.commit(ego, estimated, actors, until_us)
+        from_us = self._interval.time_us if self._interval.index >= 0 else int(ego.times_us[0])
+        self._record.commit(from_us, ego, estimated, actors)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from omniloop.core.cameras import Camera
+from omniloop.core.motion import EgoMotion, Times
 from omniloop.core.replay import RecordedActors
 from omniloop.core.route import RouteLine
 from omniloop.core.scene import Scene
@@ -21,6 +23,9 @@ class RolloutSpec:
         recorded_actors: The scene's recorded traffic.
         route: The way ahead; None if there is none.
         latency_us: From a decision to its plan's first effect.
+        extra_latency_us: ``(n_decisions,)`` more of it, one for each decision; None for none.
+        estimator: Makes what tells, for newly committed true states, what the policy is told;
+            None for the truth.
         skip_services_in_warmup: Do not call policy, controller and traffic in warm-up.
     """
 
@@ -32,7 +37,20 @@ class RolloutSpec:
     recorded_actors: RecordedActors
     route: RouteLine | None
     latency_us: int = 0
+    extra_latency_us: Times | None = None
+    estimator: Callable[[], Callable[[EgoMotion], EgoMotion]] | None = None
     skip_services_in_warmup: bool = False
+
+    def latency_of(self, index: int) -> int:
+        """Latency of a decision, by its number."""
+        extra = self.extra_latency_us
+        return self.latency_us + (0 if extra is None else int(extra[index]))
+
+    @property
+    def longest_latency_us(self) -> int:
+        """The longest latency of any decision."""
+        extra = self.extra_latency_us
+        return self.latency_us + (0 if extra is None else int(extra.max(initial=0)))
 
     @property
     def session_id(self) -> str:

@@ -329,7 +329,7 @@ MESSAGES: dict[str, Any] = {
     topics.HEADER: pb.Header, topics.OBSERVATION: pb.Observation, topics.PLAN: pb.Plan,
     topics.VEHICLE: pb.Vehicle, topics.GROUND: pb.Ground, topics.TRAFFIC: pb.Traffic,
     topics.COMMIT: pb.Commit, topics.RENDER_REQUEST: pb.RenderRequest, topics.FRAME: pb.Frame,
-    topics.NOTICE: pb.Notice, topics.END: pb.End,
+    topics.NOTICE: pb.Notice, topics.END: pb.End, topics.LOST_FRAME: pb.Frame,
 }  # fmt: skip
 """Topic to message class, for every topic below ``/omniloop/``."""
 
@@ -337,6 +337,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     topics.HEADER: _header, topics.OBSERVATION: _observation, topics.VEHICLE: _vehicle,
     topics.GROUND: _ground, topics.TRAFFIC: _traffic, topics.COMMIT: _commit,
     topics.RENDER_REQUEST: _render_request, topics.FRAME: _frame,
+    topics.LOST_FRAME: _frame,
     topics.NOTICE: lambda m: Notice(m.time_us, m.text),
     topics.END: lambda m: End(m.frontier_us, m.stopped_by),
 }  # fmt: skip
@@ -348,8 +349,8 @@ def decode(topic: str, data: bytes) -> Any:
     Returns:
         header `LogHeader`, observation `Observed`, vehicle ``(VehicleRequest, EgoMotion)``,
         ground ``(time_us, subject, GroundResult)``, traffic ``(time_us, ActorMotion)``,
-        commit `Committed`, render_request `FramesAsked`, frame `FrameInfo`, notice
-        `Notice`, end `End`.
+        commit `Committed`, render_request `FramesAsked`, frame and lost_frame
+        `FrameInfo`, notice `Notice`, end `End`.
 
     Raises:
         ValueError: the bytes do not fit the topic, or are of a newer log version.

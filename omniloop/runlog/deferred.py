@@ -76,6 +76,10 @@ class DeferredRecorder:
         """A frame was delivered."""
         self._put(self._log.frame, frame)
 
+    def lost_frame(self, frame: CameraFrame) -> None:
+        """A frame was not delivered, as a fault was injected."""
+        self._put(self._log.lost_frame, frame)
+
     def notice(self, time_us: int, text: str) -> None:
         """Something that a reader of the log should know."""
         self._put(self._log.notice, time_us, text)

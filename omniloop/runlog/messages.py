@@ -25,6 +25,7 @@ TRAFFIC = PREFIX + "traffic"
 COMMIT = PREFIX + "commit"
 RENDER_REQUEST = PREFIX + "render_request"
 FRAME = PREFIX + "frame"
+LOST_FRAME = PREFIX + "lost_frame"
 NOTICE = PREFIX + "notice"
 END = PREFIX + "end"
 

@@ -173,6 +173,10 @@ class LogWriter:
             topics.CAMERA_PREFIX + frame.camera_id, frame.available_us, views.encode_image(frame)
         )
 
+    def lost_frame(self, frame: CameraFrame) -> None:
+        """A frame was not delivered, as a fault was injected."""
+        self._add(topics.LOST_FRAME, frame.available_us, codec.encode_frame(frame))
+
     def notice(self, time_us: int, text: str) -> None:
         """Something that a reader of the log should know."""
         self.notices.append(text)

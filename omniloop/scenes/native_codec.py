@@ -109,6 +109,7 @@ def decode_members(members: Mapping[str, bytes], where: str) -> Scene:
         dataset_to_local=np.array(document.dataset_to_local or np.eye(4), dtype=np.float64),
         may_run_on=document.may_run_on,
         tags=document.tags,
+        edits=document.edits,
     )
 
 
@@ -210,6 +211,7 @@ def _scene_doc(scene: Scene, frames: tuple[schema.FirstFrameDoc, ...]) -> schema
             "dataset_to_local": _rows(scene.dataset_to_local),
             "may_run_on": bool(scene.may_run_on),
             "tags": tuple(scene.tags),
+            "edits": tuple(scene.edits),
         }
     )
 
@@ -218,6 +220,7 @@ def _actor_doc(actor: Actor) -> dict[str, object]:
     return {
         "id": actor.id, "actor_class": actor.actor_class.name, "label": actor.label,
         "size_m": _floats(actor.size_m), "is_static": bool(actor.is_static),
+        "is_scripted": bool(actor.is_scripted),
     }  # fmt: skip
 
 
@@ -293,7 +296,12 @@ def _tracks(data: bytes, actors: tuple[schema.ActorDoc, ...], where: str) -> tup
     for number, doc in enumerate(actors):
         rows = slice(bounds[number], bounds[number + 1])
         actor = Actor(
-            doc.id, ActorClass[doc.actor_class], doc.label, np.array(doc.size_m), doc.is_static
+            doc.id,
+            ActorClass[doc.actor_class],
+            doc.label,
+            np.array(doc.size_m),
+            doc.is_static,
+            doc.is_scripted,
         )
         try:
             tracks.append(

@@ -42,6 +42,7 @@ class ActorDoc(_Doc):
     label: str
     size_m: Vec3
     is_static: bool = False
+    is_scripted: bool = False
 
 
 class PinholeDoc(_Doc):
@@ -116,6 +117,7 @@ class SceneDoc(_Doc):
     dataset_to_local: tuple[Row4, Row4, Row4, Row4] | None = None
     may_run_on: bool = False
     tags: tuple[str, ...] = ()
+    edits: tuple[str, ...] = ()
 
 
 class LaneDoc(_Doc):

@@ -204,6 +204,9 @@ def drive(
     latency_us: int = 0,
     skip: bool = False,
     watch=None,
+    ground: object | None = None,
+    extra_latency_us=None,
+    estimator=None,
 ) -> Watched:
     policy = policy or FramePolicy()
     controller = controller or FollowPlan()
@@ -211,7 +214,7 @@ def drive(
         policy=as_service("policy", policy),
         traffic=as_service("traffic", traffic or ReplayTraffic()),
         controller=as_service("controller", controller),
-        ground=as_service("ground", NoGround()),
+        ground=as_service("ground", ground or NoGround()),
         renderer=None if renderer is None else as_service("renderer", renderer),
     )
     cameras = () if renderer is None else (scene.cameras or (default_camera(),))
@@ -223,7 +226,7 @@ def drive(
     spec = RolloutSpec(
         scene=scene, seed=0, schedule=schedule, cameras=cameras, seeds=service_seeds(0, scene.id, 0),
         recorded_actors=RecordedActors(scene), route=route_from_recording(scene.ego), latency_us=latency_us,
-        skip_services_in_warmup=skip,
+        skip_services_in_warmup=skip, extra_latency_us=extra_latency_us, estimator=estimator,
     )  # fmt: skip
     recorder, call = MemoryRecorder(), CallFunnel(spec.session_id)
     record = asyncio.run(run_rollout(spec, services, recorder, call, watch))
