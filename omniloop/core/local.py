@@ -10,7 +10,7 @@ An author's class is plain and synchronous:
 
 A stateful policy may also have ``open(session, cameras)`` returning an object with
 `plan`. Session objects may have ``close()``, and ``facts()``: counts and other JSON-able facts
-of the rollout, asked for before `close` and carried into its result. Any plugin may have ``check_scene(scene)``, which
+of the rollout, asked for once it is closed and carried into its result. Any plugin may have ``check_scene(scene)``, which
 raises an `InputError` for a scene that it cannot serve, before anything starts. A class whose `open` is a coroutine function
 is a service already and is used as it is.
 """

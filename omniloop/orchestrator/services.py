@@ -142,9 +142,9 @@ def _closing(name: str, session: object, call: CallFunnel) -> _Exit:
         kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if hasattr(session, "facts"):
-                call.facts[name] = dict(session.facts())
             await call(name, "close", session.close())  # type: ignore[attr-defined]
+            if hasattr(session, "facts") and (facts := session.facts()):
+                call.facts[name] = dict(facts)
         except OmniloopError as late:
             if error is None:
                 raise

@@ -107,11 +107,19 @@ class Started:
     def __await__(self) -> Generator[Any, None, Any]:
         return self._result.__await__()
 
+    async def initial_metadata(self) -> dict[str, str]:
+        """What the server told before its reply."""
+        return _texts(await self._answer.initial_metadata())
+
     def cancel(self) -> None:
         """Give up the call, whether it is done or not."""
         self._result.close()
         if self._answer is not None:
             self._answer.cancel()
+
+
+def _texts(metadata: Any) -> dict[str, str]:
+    return {k: v for k, v in metadata or () if isinstance(v, str)}
 
 
 async def together(calls: Sequence[Started]) -> list[Any]:
@@ -200,7 +208,7 @@ class Connection:
         explain = _Explained(self, method, timeout_s, funnel, None)
         call = self._begin(self._methods[method], request, timeout_s, OWN)
         reply = await funnel(self.kind, method, call, None, self._methods[method].reply, explain)
-        return reply, {k: v for k, v in await call.initial_metadata() if isinstance(v, str)}
+        return reply, _texts(await call.initial_metadata())
 
     def _begin(
         self, method: Method, request: Message | bytes, timeout_s: float, metadata: Metadata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from omniloop.services.protos import controller_pb2 as pb
 from omniloop.services.protos.common_pb2 import StateAtTime
 from omniloop.services.remote import RemoteService, new_session_uuid
 from omniloop.services.rpc import session_metadata
+from omniloop.services.session_facts import closed
 from omniloop.services.session_times import TIMES_KEY, times_to_text
 
 
@@ -97,6 +99,7 @@ class RemoteControllerSession:
     def __init__(self, session: SessionInfo, lease: Lease, uuid: str, interval_us: int) -> None:
         self._session = session
         self._lease = lease
+        self._facts: Mapping[str, object] = {}
         self._uuid = uuid
         self._interval_us = interval_us
         self._history = PoseHistory()
@@ -162,9 +165,15 @@ class RemoteControllerSession:
         """End the session and give the address back, whatever happens."""
         try:
             request = pb.VDCSessionCloseRequest(session_uuid=self._uuid)
-            await self._lease.connection.call("close_session", request, self._session.call)
+            self._facts = await closed(
+                self._lease.connection.call("close_session", request, self._session.call)
+            )
         finally:
             self._lease.release()
+
+    def facts(self) -> Mapping[str, object]:
+        """What the session told of itself, once it is closed."""
+        return self._facts
 
 
 def _motion(request: VehicleRequest, reply: Any) -> EgoMotion:

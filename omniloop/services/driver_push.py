@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from google.protobuf.message import Message
 
@@ -18,6 +20,7 @@ from omniloop.services.pool import Lease
 from omniloop.services.privileged import PrivilegedSender
 from omniloop.services.protos import egodriver_pb2 as pb
 from omniloop.services.protos.common_pb2 import Vec3
+from omniloop.services.session_facts import closed
 
 
 class RemotePolicySession:
@@ -34,6 +37,7 @@ class RemotePolicySession:
     ) -> None:
         self._session = session
         self._lease = lease
+        self._facts: Mapping[str, object] = {}
         self._uuid = uuid
         self._knows_us = knows_us
         self._send_recording = send_recording
@@ -135,6 +139,12 @@ class RemotePolicySession:
             call.cancel()
         try:
             request = pb.DriveSessionCloseRequest(session_uuid=self._uuid)
-            await self._lease.connection.call("close_session", request, self._session.call)
+            self._facts = await closed(
+                self._lease.connection.call("close_session", request, self._session.call)
+            )
         finally:
             self._lease.release()
+
+    def facts(self) -> Mapping[str, object]:
+        """What the session told of itself, once it is closed."""
+        return self._facts

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from omniloop.services.protos.common_pb2 import Empty
 from omniloop.services.rpc import Caller, Refusal
 from omniloop.services.serving import Servicer
+from omniloop.services.session_facts import tell_facts
 from omniloop.services.sessions import SessionTable
 
 log = logging.getLogger("omniloop.serve")
@@ -67,6 +68,7 @@ class SessionServicer(Servicer, Generic[S]):
             await self._sessions.close(uuid)
         if session.close_error is not None:
             raise session.close_error
+        tell_facts(session.plugin, caller)
         return Empty()
 
     async def sweep(self) -> None:

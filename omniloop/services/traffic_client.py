@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from omniloop.services.pool import Lease
 from omniloop.services.protos import traffic_pb2 as pb
 from omniloop.services.remote import RemoteService, new_session_uuid
 from omniloop.services.rpc import session_metadata
+from omniloop.services.session_facts import closed
 from omniloop.services.session_times import TIMES_KEY, times_to_text
 from omniloop.services.traffic_codec import (
     EGO_ID,
@@ -130,6 +132,7 @@ class RemoteTrafficSession:
         self._may_vanish = may_vanish
         self._session = session
         self._lease = lease
+        self._facts: Mapping[str, object] = {}
         self._uuid = uuid
         self._knows_us = knows_us
         self._ids = [actor.id for actor in session.scene.actors]
@@ -220,6 +223,12 @@ class RemoteTrafficSession:
         """End the session and give the address back, whatever happens."""
         try:
             request = pb.TrafficSessionCloseRequest(session_uuid=self._uuid)
-            await self._lease.connection.call("close_session", request, self._session.call)
+            self._facts = await closed(
+                self._lease.connection.call("close_session", request, self._session.call)
+            )
         finally:
             self._lease.release()
+
+    def facts(self) -> Mapping[str, object]:
+        """What the session told of itself, once it is closed."""
+        return self._facts
