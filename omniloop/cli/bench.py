@@ -1,0 +1,84 @@
+"""`omniloop bench ...`: speed, memory and tables of the documentation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Measure speed and memory; JSON on standard output.")
+
+
+@app.command()
+def loop(
+    seconds: Annotated[float, typer.Option(help="Simulated time of a rollout.")] = 20.0,
+    actors: Annotated[int, typer.Option(help="Replayed actors.")] = 50,
+    rollouts: Annotated[int, typer.Option(help="Rollouts of the longer of two runs.")] = 8,
+    policy: Annotated[
+        str, typer.Option(help="A cheap one shows the cost of the loop itself.")
+    ] = "constant_velocity",
+    profile: Annotated[bool, typer.Option(help="Add where the time goes.")] = False,
+) -> None:
+    """Time one step of the loop without a camera: log and scores on, decisions at 10 Hz."""
+    import json
+
+    from omniloop.bench.loop import run as run_bench
+
+    typer.echo(json.dumps(run_bench(seconds, actors, rollouts, policy, profile), indent=2))
+
+
+@app.command()
+def render(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="scenes=..., scenes.path=..., scenes.ids=..."),
+    ] = None,
+    frames: Annotated[int, typer.Option(help="Frames to draw, spread over each scene.")] = 64,
+    repeat: Annotated[int, typer.Option(help="How often each is timed; the fastest counts.")] = 7,
+) -> None:
+    """Time the rasteriser against bare OpenCV drawing the same primitives plus JPEG.
+
+    **Example**
+
+        omniloop bench render scenes=av2 scenes.path=DIR
+    """
+    import json
+
+    from omniloop.bench.render import run as run_bench
+    from omniloop.configs.compose import compose
+    from omniloop.runner.assemble import chosen_ids, open_source
+
+    config = compose(settings or []).scenes
+    source = open_source(config)
+    measured = {
+        name: run_bench(source.load(name), frames, repeat) for name in chosen_ids(config, source)
+    }
+    typer.echo(json.dumps(measured, indent=2))
+
+
+@app.command()
+def wire(
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PART",
+            help="overhead, pipeline, camera30, in_flight, serving, divergence, growth; all if none.",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of a rollout.")] = 200,
+) -> None:
+    """Time services behind gRPC: against a bare loop, against the bound, over 500 rollouts.
+
+    Without a PART all are measured, one after the other.
+
+    **Examples**
+
+        omniloop bench wire
+        omniloop bench wire overhead pipeline
+    """
+    import json
+
+    from omniloop.bench.wire import PARTS
+    from omniloop.bench.wire import run as run_bench
+
+    typer.echo(json.dumps(run_bench(steps, parts or list(PARTS)), indent=2))
