@@ -82,3 +82,47 @@ def wire(
     from omniloop.bench.wire import run as run_bench
 
     typer.echo(json.dumps(run_bench(steps, parts or list(PARTS)), indent=2))
+
+
+@app.command()
+def braking(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="scenes=..., scenes.path=..., and so on."),
+    ] = None,
+    traffic: Annotated[
+        str, typer.Option(help="Kinds of traffic with commas between; idm:SET names parameters.")
+    ] = "log_replay,idm",
+    decel_mps2: Annotated[float, typer.Option(help="How hard ego brakes.")] = 6.0,
+    after_s: Annotated[float, typer.Option(help="When it begins to, after handover.")] = 0.0,
+) -> None:
+    """Count who hits an ego that brakes to a stop, with replayed and with reactive traffic.
+
+    **Example**
+
+        omniloop bench braking scenes=commonroad scenes.path=DIR
+    """
+    from omniloop.bench.braking import run as run_bench
+
+    found = run_bench(settings or [], traffic.split(","), decel_mps2, after_s)
+    typer.echo("\n".join(found["table"]))
+    for name, rollouts in found["hit"].items():
+        typer.echo(f"\nhit from behind with {name}: {', '.join(rollouts) or 'none'}")
+
+
+@app.command()
+def ground(
+    triangles: Annotated[int, typer.Option(help="Triangles of the mesh, about.")] = 1_000_000,
+    actors: Annotated[int, typer.Option(help="Boxes of a call.")] = 50,
+) -> None:
+    """Time grounds: reading and building a mesh, rays per second, a call of each ground.
+
+    **Example**
+
+        omniloop bench ground --triangles 4000000
+    """
+    import json
+
+    from omniloop.bench.ground import run as run_bench
+
+    typer.echo(json.dumps(run_bench(triangles, actors), indent=2))

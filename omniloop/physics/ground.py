@@ -1,32 +1,59 @@
-"""Setting boxes on the ground."""
+"""Setting boxes on the ground: a plane, a scene's raster of heights, a triangle mesh."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
 from omniloop.core import geometry
 from omniloop.core.contracts import GroundRequest, GroundResult, GroundStatus, SessionInfo
-from omniloop.core.errors import ConfigError, SceneError
+from omniloop.core.errors import ConfigError, SceneError, nearest
 from omniloop.core.geometry import Array
-from omniloop.core.scene import HeightRaster, Scene
+from omniloop.core.scene import Scene
+from omniloop.physics.height_raster import sample_heights
+from omniloop.physics.mesh import TriangleMesh, load_mesh
+from omniloop.physics.plane_fit import Heights, Limits, set_on_ground
 
-MAX_SHIFT_M = 1.5
-MAX_TILT_RAD = np.deg2rad(10.0)
-"""A larger correction leaves the pose as it was; AlpaSim's limits."""
+_UPDATED = GroundStatus.SUCCESSFUL_UPDATE.value
+_FRAMES = ("local", "dataset")
+_WHO = ("ego", "actors")
+_LEAST_COVERED = 0.5
+_ROTATION_TOLERANCE = 1e-6
 
-_GRID = 4
-"""Heights are taken at 4 x 4 points under the box's bottom face, as in AlpaSim."""
 
-_UNIT = np.linspace(-0.5, 0.5, _GRID)
-_UNIT_U, _UNIT_V = np.repeat(_UNIT, _GRID), np.tile(_UNIT, _GRID)
-_FIT = np.stack([np.ones(_GRID**2), _UNIT_U, _UNIT_V], axis=1) / [
-    _GRID**2,
-    (_UNIT_U**2).sum(),
-    (_UNIT_V**2).sum(),
-]
-"""Mean and slopes over the unit box from heights at all its points."""
+class StatusCounts:
+    """How often poses got each status, ego's and other actors'."""
 
-_MIN_POINTS = 3
+    def __init__(self) -> None:
+        self._counts = {who: np.zeros(len(GroundStatus), dtype=np.int64) for who in _WHO}
+
+    def add(self, status: np.ndarray, is_ego: bool) -> None:
+        """Count the statuses ``(N,)`` of a request."""
+        counts = self._counts[_WHO[0] if is_ego else _WHO[1]]
+        counts += np.bincount(status, minlength=len(counts))
+
+    def facts(self) -> dict[str, object]:
+        """Counts by name of the status, those that occurred: ``{"ego": {...}, "actors": {...}}``."""
+        return {
+            who: {GroundStatus(i).name: int(n) for i, n in enumerate(counts) if n}
+            for who, counts in self._counts.items()
+        }
+
+
+class _CountingSession:
+    """A rollout's ground that counts what it did."""
+
+    def __init__(self) -> None:
+        self._counts = StatusCounts()
+
+    def _result(self, request: GroundRequest, poses: Array, status: np.ndarray) -> GroundResult:
+        self._counts.add(status, request.is_ego)
+        return GroundResult(poses, status)
+
+    def facts(self) -> dict[str, object]:
+        """What the rollout's result says of its ground, see `StatusCounts.facts`."""
+        return self._counts.facts()
 
 
 class FlatGround:
@@ -49,10 +76,11 @@ class FlatGround:
         return FlatSession(float(height))
 
 
-class FlatSession:
+class FlatSession(_CountingSession):
     """One rollout's plane."""
 
     def __init__(self, height_m: float) -> None:
+        super().__init__()
         self._height_m = height_m
 
     def correct(self, request: GroundRequest) -> GroundResult:
@@ -60,16 +88,59 @@ class FlatSession:
         boxes = request.local_to_aabb
         out = geometry.poses_from_xyz_yaw(boxes[:, :3], geometry.yaw_rad(boxes))
         out[:, 2] = self._height_m + request.sizes_m[:, 2] / 2
-        return GroundResult(out, _all_updated(len(out)))
+        return self._result(request, out, _all_updated(len(out)))
 
 
-class RasterGround:
-    """The scene's raster of ground heights.
+class AsPlannedSession(_CountingSession):
+    """A rollout without a ground: poses are returned as they came."""
 
-    A plane is fitted to the bilinear heights under each box's bottom face, and the box is
-    set on it with its own place in the plane and its own yaw. The result depends on place,
-    yaw and size alone, so that correcting twice changes nothing.
+    def correct(self, request: GroundRequest) -> GroundResult:
+        """Return the request's own poses."""
+        boxes = request.local_to_aabb
+        return self._result(request, boxes, _all_updated(len(boxes)))
+
+
+class FittedSession(_CountingSession):
+    """One rollout's ground of heights: boxes are set on planes fitted to them."""
+
+    def __init__(self, heights: Heights, limits: Limits) -> None:
+        super().__init__()
+        self._heights = heights
+        self._limits = limits
+
+    def correct(self, request: GroundRequest) -> GroundResult:
+        """Set every box on the plane fitted to the ground under it, see `set_on_ground`."""
+        poses, status = set_on_ground(
+            self._heights, request.local_to_aabb, request.sizes_m, self._limits
+        )
+        return self._result(request, poses, status)
+
+
+class SceneGround:
+    """The scene's raster of heights where it has one; else poses stay as they are.
+
+    Args:
+        max_shift_m: A pose that would rise or sink by more stays as it is.
+        max_tilt_deg: Likewise one that would turn by more.
     """
+
+    def __init__(self, max_shift_m: float = 1.5, max_tilt_deg: float = 10.0) -> None:
+        self._limits = Limits(max_shift_m, max_tilt_deg)
+
+    def open(self, session: SessionInfo) -> FittedSession | AsPlannedSession:
+        """Begin a rollout."""
+        raster = session.scene.ground
+        if raster is None:
+            return AsPlannedSession()
+
+        def heights(x_m: Array, y_m: Array) -> Array:
+            return sample_heights(raster, x_m, y_m)[..., None]
+
+        return FittedSession(heights, self._limits)
+
+
+class RasterGround(SceneGround):
+    """The scene's raster of ground heights, which it must have."""
 
     def check_scene(self, scene: Scene) -> None:
         """Check that a scene has ground heights.
@@ -83,149 +154,118 @@ class RasterGround:
                 remedy="use ground=flat, or ground=scene, which leaves poses as planned",
             )  # fmt: skip
 
-    def open(self, session: SessionInfo) -> RasterSession:
+    def open(self, session: SessionInfo) -> FittedSession | AsPlannedSession:
         """Begin a rollout.
 
         Raises:
             SceneError: the scene has no ground heights.
         """
         self.check_scene(session.scene)
-        assert session.scene.ground is not None
-        return RasterSession(session.scene.ground)
+        return super().open(session)
 
 
-class RasterSession:
-    """One rollout's height raster."""
-
-    def __init__(self, raster: HeightRaster) -> None:
-        self._raster = raster
-
-    def correct(self, request: GroundRequest) -> GroundResult:
-        """Set every box on the plane fitted to the heights under it.
-
-        A box keeps its pose where fewer than three points that span a plane have a
-        height (INSUFFICIENT_POINTS_FITPLANE), where its centre would rise or sink by more
-        than 1.5 m (HIGH_TRANSLATION), or where it would tilt by more than 10 degrees
-        (HIGH_ROTATION).
-        """
-        boxes, sizes = request.local_to_aabb, request.sizes_m
-        centre_m, gradient, fitted = self._planes(boxes, sizes)
-        out = _standing(boxes, sizes[:, 2], centre_m, gradient)
-        shift_m = np.abs(out[:, 2] - boxes[:, 2])
-        # |<q, p>| is the cosine of half the angle between two rotations.
-        half_cos = np.abs(np.einsum("ij,ij->i", out[:, 3:], boxes[:, 3:]))
-        tilted = half_cos < np.cos(MAX_TILT_RAD / 2)
-        status = np.where(tilted, GroundStatus.HIGH_ROTATION.value, 0)
-        status[shift_m > MAX_SHIFT_M] = GroundStatus.HIGH_TRANSLATION.value
-        status[~fitted] = GroundStatus.INSUFFICIENT_POINTS_FITPLANE.value
-        if not status.any():
-            return GroundResult(out, status)
-        return GroundResult(np.where((status == 0)[:, None], out, boxes), status)
-
-    def _planes(self, boxes: Array, sizes_m: Array) -> tuple[Array, Array, np.ndarray]:
-        """Least-squares planes under boxes.
-
-        Returns:
-            Height ``(N,)`` at the box centre, gradient ``(N, 2)`` along the box's heading
-            and to its left, and whether there were enough points ``(N,)``. Where not, the
-            first two are 0.
-        """
-        yaw = geometry.yaw_rad(boxes)
-        u, v = sizes_m[:, 0, None] * _UNIT_U, sizes_m[:, 1, None] * _UNIT_V
-        c, s = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
-        x = boxes[:, 0, None] + c * u - s * v
-        y = boxes[:, 1, None] + s * u + c * v
-        heights = sample_heights(self._raster, x, y)
-        known = np.isfinite(heights)
-        fitted = np.ones(len(boxes), dtype=bool)
-        if known.all():
-            # The grid is symmetric, so the three parts of the fit do not mix.
-            plane = heights @ _FIT
-            return plane[:, 0], plane[:, 1:] / sizes_m[:, :2], fitted
-        basis = np.stack([np.ones_like(u), u, v], axis=-1) * known[..., None]
-        normal = np.einsum("nki,nkj->nij", basis, basis)
-        # In units of the box, lest the size decide what counts as degenerate.
-        scale = np.stack([np.ones(len(u)), sizes_m[:, 0], sizes_m[:, 1]], axis=1)
-        determinant = np.linalg.det(normal / (scale[:, :, None] * scale[:, None, :]))
-        fitted = (known.sum(axis=1) >= _MIN_POINTS) & (determinant > 1e-6)
-        normal[~fitted] = np.eye(3)
-        right = np.einsum("nki,nk->ni", basis, np.where(known, heights, 0.0))
-        right[~fitted] = 0.0
-        plane = np.linalg.solve(normal, right[..., None])[..., 0]
-        return plane[:, 0], plane[:, 1:], fitted
-
-
-class SceneGround:
-    """The scene's height raster where it has one; else poses stay as they are."""
-
-    def open(self, session: SessionInfo) -> RasterSession | AsPlannedSession:
-        """Begin a rollout."""
-        raster = session.scene.ground
-        return AsPlannedSession() if raster is None else RasterSession(raster)
-
-
-class AsPlannedSession:
-    """A rollout without a ground: poses are returned as they came."""
-
-    def correct(self, request: GroundRequest) -> GroundResult:
-        """Return the request's own poses."""
-        return GroundResult(request.local_to_aabb, _all_updated(len(request.local_to_aabb)))
-
-
-def sample_heights(raster: HeightRaster, x_m: Array, y_m: Array) -> Array:
-    """Bilinear heights at positions of any shape; NaN where unknown or outside.
-
-    A cell that is unknown spoils only positions that it has a part in.
-    """
-    affine, cells = raster.local_xy_to_cell, raster.heights_m
-    column = affine[0, 0] * x_m + affine[0, 1] * y_m + affine[0, 2]
-    row = affine[1, 0] * x_m + affine[1, 1] * y_m + affine[1, 2]
-    last_row, last_column = cells.shape[0] - 1, cells.shape[1] - 1
-    inside = (column >= 0) & (column <= last_column) & (row >= 0) & (row <= last_row)
-    if not inside.all():
-        column, row = np.where(inside, column, 0.0), np.where(inside, row, 0.0)
-    c0, r0 = column.astype(np.int64), row.astype(np.int64)
-    fc, fr = column - c0, row - r0
-    c1, r1 = np.minimum(c0 + 1, last_column), np.minimum(r0 + 1, last_row)
-    low = _blend(cells[r0, c0], cells[r0, c1], fc)
-    out = _blend(low, _blend(cells[r1, c0], cells[r1, c1], fc), fr)
-    return out if inside.all() else np.where(inside, out, np.nan)
-
-
-def _blend(a: Array, b: Array, part: Array) -> Array:
-    """``a + part (b - a)``, and `a` itself at 0 whatever `b` is."""
-    return np.asarray(np.where(part == 0, a, a + part * (b - a)))
-
-
-def _standing(boxes: Array, heights_m: Array, ground_m: Array, gradient: Array) -> Array:
-    """Boxes on planes: same place and yaw, z axis along the plane's normal.
+class MeshGround:
+    """A triangle mesh of the ground.
 
     Args:
-        boxes: ``(N, 7)``.
-        heights_m: ``(N,)`` of the boxes.
-        ground_m: ``(N,)`` plane's height at the boxes' places.
-        gradient: ``(N, 2)`` along the boxes' headings and to their left.
+        path: PLY file; ``{scene}`` in it stands for the scene's id.
+        frame: The frame of its vertices: "local", or "dataset" for that of the recordings,
+            from which each scene's `dataset_to_local` leads to its own.
+        max_shift_m: A pose that would rise or sink by more stays as it is.
+        max_tilt_deg: Likewise one that would turn by more.
     """
-    a, b = gradient[:, 0], gradient[:, 1]
-    length_x = np.sqrt(1 + a * a)
-    length_z = np.sqrt(1 + a * a + b * b)
-    # In axes turned by the yaw: x = (1, 0, a), z = (-a, -b, 1), y = z x x, normalised;
-    # as a pitch about y, then a roll about the new x.
-    half_pitch = -np.arctan(a) / 2
-    half_roll = np.arctan2(b, length_x) / 2
-    half_yaw = geometry.yaw_rad(boxes) / 2
-    cy, sy = np.cos(half_yaw), np.sin(half_yaw)
-    cp, sp = np.cos(half_pitch), np.sin(half_pitch)
-    cr, sr = np.cos(half_roll), np.sin(half_roll)
-    out = boxes.copy()
-    # The bottom face's centre lies below the box centre along the normal, on the plane.
-    out[:, 2] = ground_m + heights_m / 2 * length_z
-    out[:, 3] = cy * cp * sr - sy * sp * cr
-    out[:, 4] = cy * sp * cr + sy * cp * sr
-    out[:, 5] = sy * cp * cr - cy * sp * sr
-    out[:, 6] = cy * cp * cr + sy * sp * sr
-    return out
+
+    def __init__(
+        self,
+        path: str,
+        frame: str = "local",
+        max_shift_m: float = 1.5,
+        max_tilt_deg: float = 10.0,
+    ) -> None:
+        if not isinstance(path, str) or not path:
+            raise ConfigError(
+                f"path is {path!r}", where="ground.path", remedy="give the path of a PLY file"
+            )
+        if frame not in _FRAMES:
+            raise ConfigError(
+                f"unknown frame {frame!r}.{nearest(str(frame), _FRAMES)}", where="ground.frame",
+                remedy=f"known: {', '.join(_FRAMES)}",
+            )  # fmt: skip
+        self._path = path
+        self._frame = frame
+        self._limits = Limits(max_shift_m, max_tilt_deg)
+
+    def check_scene(self, scene: Scene) -> None:
+        """Check that the scene's mesh can be read and lies where its ego drives.
+
+        Raises:
+            ConfigError: there is no such file.
+            SceneError: it holds no mesh that can be used, or less than half of ego's recorded
+                poses have some of it within `max_shift_m`: all scenes begin near their
+                origin, so that the mesh of another may well lie under the first poses.
+        """
+        mesh, origin_m = self._placed(scene)
+        ego_m = scene.ego.poses[:, :3]
+        gaps_m = mesh.heights(*(ego_m[:, :2] - origin_m[:2]).T) + origin_m[2] - ego_m[:, 2:]
+        near = (np.abs(gaps_m) <= self._limits.max_shift_m).any(axis=1)
+        if near.mean() < _LEAST_COVERED:
+            bounds_m = [at - mesh.origin_m + origin_m for at in mesh.bounds_m]
+            raise SceneError(
+                f"of {len(near)} recorded ego poses {near.sum()} are within {self._limits.max_shift_m:g} m of the mesh:"
+                f" in `local` it spans {_span(*bounds_m)}, ego {_span(ego_m.min(axis=0), ego_m.max(axis=0))}",
+                where=f"scene {scene.id}, ground.path={self._path_for(scene)}, ground.frame={self._frame}",
+                remedy="check ground.frame, or give the mesh of this scene; {scene} in ground.path stands for its id",
+            )  # fmt: skip
+
+    def open(self, session: SessionInfo) -> FittedSession:
+        """Begin a rollout.
+
+        Raises:
+            ConfigError: there is no such file.
+            SceneError: it holds no mesh that can be used.
+        """
+        mesh, (east_m, north_m, up_m) = self._placed(session.scene)
+
+        def heights(x_m: Array, y_m: Array) -> Array:
+            out: Array = mesh.heights(x_m - east_m, y_m - north_m) + up_m
+            return out
+
+        return FittedSession(heights, self._limits)
+
+    def _path_for(self, scene: Scene) -> Path:
+        return Path(self._path.replace("{scene}", scene.id))
+
+    def _placed(self, scene: Scene) -> tuple[TriangleMesh, Array]:
+        """The mesh in axes parallel to the scene's `local`, and its origin there ``(3,)``.
+
+        Raises:
+            ConfigError: there is no such file.
+            SceneError: it holds no mesh that can be used, or the scene's place in its
+                dataset is no pose.
+        """
+        path = self._path_for(scene)
+        dataset_to_local = scene.dataset_to_local if self._frame == "dataset" else np.eye(4)
+        turn = dataset_to_local[:3, :3].T
+        if not np.allclose(turn @ turn.T, np.eye(3), atol=_ROTATION_TOLERANCE):
+            raise SceneError(
+                f"dataset_to_local is no pose: {dataset_to_local.tolist()}",
+                where=f"scene {scene.id}, ground.frame=dataset", remedy="mend the scene, or use ground.frame=local",
+            )  # fmt: skip
+        try:
+            mesh = load_mesh(path, turn)
+        except OSError as error:
+            raise ConfigError(
+                f"the mesh cannot be read: {error.strerror or error}", where=f"ground.path={path}",
+                remedy="give the path of a PLY file",
+            ) from error  # fmt: skip
+        return mesh, mesh.origin_m - turn @ dataset_to_local[:3, 3]
+
+
+def _span(low_m: Array, high_m: Array) -> str:
+    return ", ".join(
+        f"{axis} {a:.1f} to {b:.1f}" for axis, a, b in zip("xyz", low_m, high_m, strict=True)
+    )
 
 
 def _all_updated(n: int) -> np.ndarray:
-    return np.full(n, GroundStatus.SUCCESSFUL_UPDATE.value)
+    return np.full(n, _UPDATED)

@@ -9,6 +9,7 @@ import numpy as np
 from omniloop.core.contracts import GroundRequest, GroundResult, GroundStatus, SessionInfo
 from omniloop.core.errors import ServiceError
 from omniloop.core.geometry import Array
+from omniloop.physics.ground import StatusCounts
 from omniloop.services.codec import (
     poses_from_wire,
     poses_to_wire,
@@ -40,6 +41,7 @@ class RemoteGroundSession:
     def __init__(self, session: SessionInfo, lease: Lease) -> None:
         self._session = session
         self._lease = lease
+        self._counts = StatusCounts()
 
     async def correct(self, request: GroundRequest) -> GroundResult:
         """Set boxes on the ground; the poses given come back themselves if none moved.
@@ -92,6 +94,7 @@ class RemoteGroundSession:
         if unknown:
             raise self._broken(request, f"answered the status {unknown[0]}")
         codes = np.array(status, dtype=np.int64)
+        self._counts.add(codes, request.is_ego)
         if poses == asked:
             return GroundResult(request.local_to_aabb, codes)
         try:
@@ -107,6 +110,10 @@ class RemoteGroundSession:
             where=connection.place(self._session.call, method, request.time_us),
             remedy="a physics service answers for every box, in the order asked",
         )
+
+    def facts(self) -> dict[str, object]:
+        """How often poses got each status."""
+        return self._counts.facts()
 
     async def close(self) -> None:
         """Give the address back."""

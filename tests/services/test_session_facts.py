@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from omniloop.core.local import as_service
+from omniloop.core.registry import create
 from omniloop.services.protos import traffic_pb2 as pb
 from omniloop.services.roles import looped_back
 from omniloop.services.rpc import methods_of
@@ -102,3 +103,11 @@ def test_a_server_of_ours_tells_facts_to_our_clients_alone():
     facts, metadata = asyncio.run(run())
     assert facts == {"steps": 0, "why": None}
     assert "omniloop-session-facts" not in metadata
+
+
+def test_a_ground_that_is_elsewhere_is_counted_by_its_client():
+    remote = looped_back("ground", as_service("ground", create("ground", "flat", {})), scenes())
+    watched = drive(make_scene(3.0), ground=remote, warmup_s=1.0)
+    here = drive(make_scene(3.0), ground=create("ground", "flat", {}), warmup_s=1.0)
+    assert watched.call.facts == here.call.facts
+    assert watched.call.facts["ground"]["ego"]["SUCCESSFUL_UPDATE"] > 20

@@ -1,0 +1,1 @@
+"""Seeded disturbances of what is sensed, told and decided; all off by default."""

@@ -1,0 +1,102 @@
+"""Lanes of a map, quick to find by place and heading."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omniloop.core import geometry
+from omniloop.core.geometry import Array
+from omniloop.core.lanes import extend_along_lanes
+from omniloop.core.scene import Lane, VectorMap
+
+_NOT_FOR_VEHICLES = frozenset({"bike", "bicycle", "pedestrian", "sidewalk", "crosswalk", "walkway"})
+_SPACING_M = 2.0
+_NEIGHBOURS = 8
+
+NEAR_M = 4.0
+"""A lane is under a position when its centre line passes this close (`core.lanes`)."""
+
+MAX_TURN_RAD = np.pi / 3
+
+
+class LaneIndex:
+    """Centre lines of the lanes that vehicles drive on.
+
+    Args:
+        vector_map: The scene's map.
+    """
+
+    def __init__(self, vector_map: VectorMap) -> None:
+        self.lanes: list[Lane] = [
+            lane
+            for lane in vector_map.lanes
+            if lane.kind.lower() not in _NOT_FOR_VEHICLES
+            and len(lane.centerline) > 1
+            and geometry.arc_length_m(lane.centerline[:, :2])[-1] > 0
+        ]
+        self.by_id = {lane.id: i for i, lane in enumerate(self.lanes)}
+        points, headings, owners = [np.zeros((0, 2))], [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
+        for i, lane in enumerate(self.lanes):
+            line = lane.centerline[:, :2]
+            length = float(geometry.arc_length_m(line)[-1])
+            s = np.linspace(0.0, length, int(np.ceil(length / _SPACING_M)) + 1)
+            on = geometry.resample_polyline(line, s)
+            points.append(on)
+            headings.append(tangents_rad(on))
+            owners.append(np.full(len(on), i))
+        self._points, self._heading = np.concatenate(points), np.concatenate(headings)
+        self._owner = np.concatenate(owners)
+        self._tree = None
+        if len(self._points):
+            from scipy.spatial import cKDTree
+
+            self._tree = cKDTree(self._points)
+
+    def nearest(self, positions_xy: Array, heading_rad: Array) -> NDArray[np.int64]:
+        """Index into `lanes` of the lane under each of ``(N, 2)`` positions; -1 for none.
+
+        A lane counts within 4 m and 60 degrees of heading.
+        """
+        if self._tree is None or len(positions_xy) == 0:
+            return np.full(len(positions_xy), -1)
+        k = min(_NEIGHBOURS, len(self._points))
+        distance, found = self._tree.query(positions_xy, k=k, distance_upper_bound=NEAR_M)
+        distance, found = distance.reshape(-1, k), found.reshape(-1, k)
+        inside = np.isfinite(distance)
+        found = np.where(inside, found, 0)
+        turn = np.abs(geometry.wrap_rad(self._heading[found] - heading_rad[:, None]))
+        cost = np.where(inside & (turn < MAX_TURN_RAD), distance**2 + (turn / 0.3) ** 2, np.inf)
+        best = np.argmin(cost, axis=1)
+        rows = np.arange(len(best))
+        return np.where(np.isfinite(cost[rows, best]), self._owner[found[rows, best]], -1)
+
+    def onward(self, position: Array, heading_rad: float, ahead_m: float) -> Array:
+        """Points ``(K, 3)`` that go on from a position ``(3,)`` along its lane and the
+        straightest successors, see `core.lanes.extend_along_lanes`; none without a lane."""
+        if self._tree is None:
+            return np.zeros((0, 3))
+        near = self._tree.query_ball_point(position[:2], NEAR_M + _SPACING_M)
+        wanted = sorted({int(self._owner[i]) for i in near})
+        reached = {i: 0.0 for i in wanted}
+        while wanted:
+            i = wanted.pop()
+            lane = self.lanes[i]
+            far = reached[i] + float(geometry.arc_length_m(lane.centerline[:, :2])[-1])
+            for name in lane.successors:
+                j = self.by_id.get(name)
+                if far < ahead_m + 50.0 and j is not None and far < reached.get(j, np.inf):
+                    reached[j] = far
+                    wanted.append(j)
+        part = VectorMap(lanes=tuple(self.lanes[i] for i in sorted(reached)))
+        return extend_along_lanes(part, position, heading_rad, ahead_m)
+
+
+def tangents_rad(points_xy: Array) -> Array:
+    """Directions ``(N,)`` of a polyline at its points: of the chord around each."""
+    if len(points_xy) < 2:
+        return np.zeros(len(points_xy))
+    ahead = np.vstack([points_xy[1:], 2 * points_xy[-1:] - points_xy[-2:-1]])
+    behind = np.vstack([2 * points_xy[:1] - points_xy[1:2], points_xy[:-1]])
+    chord = ahead - behind
+    return np.asarray(np.arctan2(chord[:, 1], chord[:, 0]))
