@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -126,3 +127,29 @@ def ground(
     from omniloop.bench.ground import run as run_bench
 
     typer.echo(json.dumps(run_bench(triangles, actors), indent=2))
+
+
+@app.command()
+def tracking(
+    lateral: Annotated[
+        float, typer.Option(min=0.1, max=8.0, help="Largest lateral acceleration [m/s^2].")
+    ] = 3.0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for tracking.svg, a picture of it.")
+    ] = None,
+) -> None:
+    """Measure how well controllers follow plans, and how long they take: a table in Markdown.
+
+    **Example**
+
+        omniloop bench tracking --out docs/images
+    """
+    from omniloop.bench.tracking import run as run_bench
+    from omniloop.bench.tracking import table
+
+    typer.echo(table(list(run_bench(lateral))))
+    if out is not None:
+        from omniloop.bench.tracking_plot import picture
+
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "tracking.svg").write_text(picture(lateral), encoding="utf-8")

@@ -41,10 +41,12 @@ Settings are written KEY=VALUE; a group's name chooses one of its kinds.
     omniloop run scenes=av2 scenes.path=DIR   Argoverse 2 recordings
     omniloop run renderer.chunk=0 renderer.fps=10   frame by frame
     omniloop run sync=postfetch sync.decisions_per_chunk=2
+    omniloop run imperfection=all             noise, latency, lost frames and more
     omniloop run run.name=big run.resume=true       go on with a run
     omniloop run --show                       print settings and stop
 
-**Groups**: scenes, policy, traffic, controller, ground, renderer, sync, metrics, run.
+**Groups**: scenes, policy, traffic, controller, ground, renderer, sync,
+imperfection, metrics, run.
 `omniloop plugins` lists what each can be and its settings.
 """
 

@@ -1,4 +1,4 @@
-"""`omniloop scenes list|show|validate|convert`."""
+"""`omniloop scenes list|show|validate|convert|mesh|recipes|vary`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ app = typer.Typer(
 Settings = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="KEY=VALUE", help="scenes=SOURCE scenes.path=FOLDER scenes.ids=A,B scenes.limit=N"
+        metavar="KEY=VALUE",
+        help="scenes=SOURCE scenes.path=FOLDER scenes.ids=A,B scenes.limit=N scenes.edit=FILE,recipe:NAME",
     ),
 ]
 
@@ -44,14 +45,21 @@ def list_scenes(settings: Settings = None) -> None:
 def show(
     settings: Settings = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("."),
+    at: Annotated[
+        float | None,
+        typer.Option(help="Draw this instant, in seconds after the start, instead of the whole."),
+    ] = None,
 ) -> None:
-    """Say what is in each scene and draw it as a picture.
+    """Say what is in each scene and what was edited, and draw it as a picture.
 
-    **Example**
+    **Examples**
 
         omniloop scenes show scenes=av2 scenes.path=DIR --out pictures
+
+        omniloop scenes show scenes.ids=curve scenes.edit=recipe:cut_in --at 5 --out pictures
     """
     from omniloop.core.errors import RunFolderError
+    from omniloop.report.scene_moment import draw_moment
     from omniloop.report.scene_picture import draw_scene
 
     source, ids = _chosen(settings)
@@ -60,7 +68,11 @@ def show(
         path = out / f"{scene_id}.png"
         try:
             out.mkdir(parents=True, exist_ok=True)
-            draw_scene(scene, path)
+            if at is None:
+                draw_scene(scene, path)
+            else:
+                unedited = getattr(source, "unedited", None)
+                draw_moment(scene, at, path, unedited.load(scene_id) if unedited else None)
         except OSError as error:
             raise RunFolderError(
                 f"cannot write {path}: {error.strerror}", remedy="choose another --out"
@@ -74,6 +86,8 @@ def show(
         facts = ", ".join(f"{count} {name}" for name, count in parts.items())
         heights = "ground heights" if scene.ground is not None else "no ground heights"
         typer.echo(f"{scene_id}: {scene.source}, {seconds:.1f} s, {facts}, {heights} -> {path}")
+        for line in scene.edits:
+            typer.echo(f"  edit: {line}")
 
 
 @app.command()
@@ -128,3 +142,128 @@ def convert(
         path = out / f"{scene_id}.zip"
         write_bundle(source.load(scene_id), path)
         typer.echo(str(path))
+
+
+@app.command()
+def mesh(
+    settings: Settings = None,
+    out: Annotated[Path, typer.Option(help="Folder for the meshes.")] = Path("meshes"),
+) -> None:
+    """Write the ground heights of scenes as triangle meshes: one PLY each, in `local`.
+
+    **Example**
+
+        omniloop scenes mesh scenes=av2 scenes.path=DIR --out meshes
+        omniloop run scenes=av2 scenes.path=DIR ground=mesh ground.path=meshes/{scene}.ply
+    """
+    from omniloop.core.errors import RunFolderError, SceneError
+    from omniloop.physics.height_raster import raster_mesh
+    from omniloop.physics.ply import write_ply
+
+    source, ids = _chosen(settings)
+    for scene_id in ids:
+        raster, path = source.load(scene_id).ground, out / f"{scene_id}.ply"
+        if raster is None:
+            raise SceneError(
+                "the scene has no ground heights", where=f"scene {scene_id}",
+                remedy="choose scenes that have with scenes.ids=A,B; `omniloop scenes show` says which",
+            )  # fmt: skip
+        vertices, triangles = raster_mesh(raster)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            write_ply(path, vertices, triangles)
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write {path}: {error.strerror}", remedy="choose another --out"
+            ) from error
+        typer.echo(f"{path}: {len(triangles)} triangles")
+
+
+@app.command()
+def recipes() -> None:
+    """Print the recipes that come with the package, with their parameters.
+
+    **Example**
+
+        omniloop run scenes.edit=recipe:cut_in scenes.set.gap_s=0.5
+    """
+    from omniloop.scenes.edits.files import RECIPE_PREFIX, read_edit_file, recipe_names
+
+    for name in recipe_names():
+        file = read_edit_file(RECIPE_PREFIX + name)
+        typer.echo(f"{RECIPE_PREFIX}{name}: {file.description}")
+        for key, parameter in file.parameters.items():
+            default = "null" if parameter.default is None else parameter.default
+            span = ""
+            if parameter.range is not None:
+                span = f" ({parameter.range[0]:g} to {parameter.range[1]:g})"
+            elif parameter.choices is not None:
+                span = f" ({', '.join(map(str, parameter.choices))})"
+            typer.echo(f"    {key}={default}{span}" + (f": {parameter.help}" if parameter.help else ""))  # fmt: skip
+
+
+@app.command()
+def vary(
+    settings: Settings = None,
+    edit: Annotated[
+        str, typer.Option(help="Edit file, or recipe:NAME (`omniloop scenes recipes` lists them).")
+    ] = "",
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=LOW:HIGH:COUNT, NAME=A,B,C or NAME (its own range); repeat it."),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Draw so many instead of the whole grid.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the bundles.")] = Path("family"),
+) -> None:
+    """Write a family of scenes: one recipe at many values of its parameters.
+
+    Each variant is a native bundle `<scene>-<recipe>-<n>.zip`; `family.csv` lists all with
+    their values, and why some were refused. Without `--vary` samples vary every parameter
+    that has a range.
+
+    **Examples**
+
+        omniloop scenes vary scenes.ids=curve --edit recipe:cut_in --vary gap_s=0.5:2.0:4 --out family
+
+        omniloop scenes vary scenes.ids=curve --edit recipe:jaywalk --sample 20 --seed 1 --out family
+
+        omniloop run scenes=native scenes.path=family
+    """
+    from omniloop.configs.compose import compose
+    from omniloop.core.errors import ConfigError
+    from omniloop.runner.assemble import chosen_ids, open_source
+    from omniloop.scenes.edits.files import read_edit_file
+    from omniloop.scenes.edits.vary import grid, parse_axis, samples, write_family
+
+    if not edit:
+        raise ConfigError(
+            "nothing to vary", where="--edit", remedy="give --edit FILE.yaml or --edit recipe:NAME"
+        )
+    config = compose(settings or []).scenes
+    file = read_edit_file(edit)
+    fixed = config.set
+    source = open_source(config.model_copy(update={"set": {}}))
+    ids = chosen_ids(config, source)
+    names = vary or [
+        name for name, p in file.parameters.items()
+        if sample and p.range is not None and p.default is not None and name not in fixed
+    ]  # fmt: skip
+    if not names:
+        raise ConfigError(
+            "no parameter to vary", where=f"--edit {edit}",
+            remedy=f"give --vary NAME=...; its parameters: {', '.join(file.parameters) or 'none'}",
+        )  # fmt: skip
+    axes = [parse_axis(text, file, sampling=sample is not None) for text in names]
+    rows = list(grid(axes)) if sample is None else samples(axes, sample, seed, file.name)
+    skipped = 0
+    for variant in write_family(source, ids, file, rows, out, fixed=fixed):
+        if variant.skipped:
+            skipped += 1
+            typer.echo(f"skipped {variant.id}: {variant.skipped}")
+    total = len(ids) * len(rows)
+    typer.echo(f"{total - skipped} scene(s) into {out}, {skipped} skipped; family.csv lists all")
+    if skipped == total:
+        raise typer.Exit(2)

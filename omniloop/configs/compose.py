@@ -18,7 +18,7 @@ from omniloop.configs.schema import GROUP_NAMES, RunConfig, validate
 from omniloop.core.errors import ConfigError, nearest
 from omniloop.core.registry import GROUPS, load_class, parameters
 
-_VERBATIM = {"scenes.path", "scenes.ids", "run.dir", "run.name"}
+_VERBATIM = {"scenes.path", "scenes.ids", "scenes.edit", "run.dir", "run.name"}
 _NULLS = {"null", "None", ""}
 
 

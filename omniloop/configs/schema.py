@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from omniloop.core.errors import ConfigError, nearest
 from omniloop.core.registry import GROUPS
+from omniloop.imperfection.settings import ImperfectionSettings
 
 
 class _Strict(BaseModel):
@@ -36,8 +37,12 @@ class ScenesConfig(PluginConfig):
     """Scenes to run, in this order; all if null."""
     limit: int | None = Field(default=None, ge=1)
     """Run at most this many."""
+    edit: list[str] | None = None
+    """Edit files, or recipe:NAME, applied to every scene in this order."""
+    set: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
+    """Parameters of the edit files."""
 
-    @field_validator("ids", mode="before")
+    @field_validator("ids", "edit", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -120,6 +125,7 @@ class RunConfig(_Strict):
     ground: PluginConfig
     renderer: PluginConfig
     sync: SyncConfig
+    imperfection: ImperfectionSettings = ImperfectionSettings()
     metrics: dict[str, dict[str, Any]]
     run: RunSettings
 
@@ -169,5 +175,5 @@ def validate(raw: dict[str, Any]) -> RunConfig:
         ) from None  # fmt: skip
 
 
-GROUP_NAMES = (*GROUPS, "sync", "run")
+GROUP_NAMES = (*GROUPS, "sync", "imperfection", "run")
 """Config groups: each has a folder of YAML files."""

@@ -39,7 +39,8 @@ _RENDER_THREADS = 2
 
 
 @functools.cache
-def _render_pool() -> ThreadPoolExecutor:
+def render_pool() -> ThreadPoolExecutor:
+    """The threads of this process that make pictures."""
     return ThreadPoolExecutor(_RENDER_THREADS, thread_name_prefix="render")
 
 
@@ -67,7 +68,7 @@ class _LocalSession:
     async def render(self, request: Any) -> Any:
         # Drawing and encoding leave the interpreter lock, so the loop goes on meanwhile.
         loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(_render_pool(), self._call, request)
+        answer = await loop.run_in_executor(render_pool(), self._call, request)
         return await answer if inspect.isawaitable(answer) else answer
 
     plan = step = correct = _inline

@@ -106,7 +106,7 @@ def check_schedule(policy: PolicySpec, schedule: Schedule, latency_us: int) -> N
     if seconds_to_us(policy.horizon_s) < need_us:
         raise ConfigError(
             f"the policy plans {policy.horizon_s} s ahead, but must reach {need_us / US_PER_S} s",
-            where="renderer.chunk, sync.decision_period_us, sync.decision_latency_us",
+            where="renderer.chunk, sync.decision_period_us, sync.decision_latency_us, imperfection.latency",
             remedy="choose a smaller chunk or decision period, or a policy that plans further",
         )
 

@@ -79,7 +79,8 @@ def _anchored(decision: Decision, world: World) -> Trajectory:
     true = _at(world.ego_true, decision.time_us)
     if np.array_equal(true, estimated):
         return plan
-    return plan.transform(geometry.compose(true, geometry.inverse(estimated)))
+    # Plans come from plans: a quaternion's norm must not grow from one to the next.
+    return plan.transform(geometry.normalise(geometry.compose(true, geometry.inverse(estimated))))
 
 
 def _at(ego: EgoMotion, time_us: int) -> Array:

@@ -14,6 +14,7 @@ import jinja2
 from omniloop.core.errors import OmniloopError
 from omniloop.core.time import US_PER_S
 from omniloop.report.incidents import Incident, incidents_from_metrics
+from omniloop.report.injected import injected_lines, injected_settings
 from omniloop.report.page_parts import (
     exclusions_of,
     machine_lines,
@@ -170,9 +171,16 @@ def render(
         most_pictured=MOST_PICTURED,
         timings=service_timings(results),
         parts=rollout_timings(results),
-        settings=settings_lines(config, settings.get("root_seed")),
+        settings=settings_lines(
+            {group: v for group, v in config.items() if group != "imperfection"},
+            settings.get("root_seed"),
+        ),
         yaml=to_yaml(config) if config else "",
         machine=machine_lines(environment_facts),
+        injected=[
+            (label, injected_settings(config, kind), text)
+            for kind, label, text in injected_lines(results)
+        ],
         exclusions=exclusions_of(settings),
         missing=missing[:_MOST_LINES],
         missing_left=max(len(missing) - _MOST_LINES, 0),

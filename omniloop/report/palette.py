@@ -80,6 +80,9 @@ LIGHT = Palette(
     other=(136, 144, 152),
 )  # fmt: skip
 
+EDITED: Color = (208, 24, 128)
+"""Outline of what was edited in a scene; no class of actors has this colour."""
+
 
 def mix(a: Color, b: Color, share_b: float) -> Color:
     """Blend two colours."""

@@ -42,6 +42,7 @@ class Pictures:
         why: Why this one.
         birdseye, camera: Data URIs; `camera` is empty if nothing was rendered.
         charts: Inline SVG.
+        edits: What was edited in the scene, one line each.
     """
 
     moment_s: float
@@ -49,6 +50,7 @@ class Pictures:
     birdseye: str
     camera: str
     charts: tuple[Markup, ...]
+    edits: tuple[str, ...] = ()
 
 
 def make_pictures(log_path: Path, incidents: Sequence[Incident]) -> Pictures:
@@ -68,7 +70,7 @@ def make_pictures(log_path: Path, incidents: Sequence[Incident]) -> Pictures:
         camera = _camera_picture(record, frame) if frame is not None else ""
     return Pictures(
         moment_s=moment.since_handover_us / US_PER_S, why=why, birdseye=_map_picture(record, moment),
-        camera=camera, charts=_charts(record, incidents),
+        camera=camera, charts=_charts(record, incidents), edits=record.scene.edits,
     )  # fmt: skip
 
 

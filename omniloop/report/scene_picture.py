@@ -16,7 +16,7 @@ from omniloop.core.scene import ActorClass, Scene, Track
 from omniloop.core.time import US_PER_S
 from omniloop.report.birdseye import View, draw_discs, draw_legend, draw_scale_bar
 from omniloop.report.map_raster import GRID_M, SHIFT, MapRaster, offset_polyline, to_fixed
-from omniloop.report.palette import LIGHT, Color, mix
+from omniloop.report.palette import EDITED, LIGHT, Color, mix
 from omniloop.report.text import Image, put_text, shorten, text_width_px
 
 _WIDTH_PX = 1600
@@ -58,7 +58,7 @@ def scene_image(scene: Scene) -> Image:
     canvas = _map(scene, view, centre, local_to_px)
     for camera in scene.cameras:
         _fan(canvas, camera, scene.ego.poses[0], local_to_px)
-    for track in scene.tracks:
+    for track in sorted(scene.tracks, key=lambda t: t.actor.is_scripted):
         _track(canvas, track, scene, local_to_px)
     _ego(canvas, scene, local_to_px)
     draw_scale_bar(canvas, px_per_m, (_WIDTH_PX - 24, height - 24), LIGHT)
@@ -139,6 +139,7 @@ def _every(start_us: int, end_us: int, step_us: int) -> Times:
 def _track(image: Image, track: Track, scene: Scene, local_to_px: Array) -> None:
     """A track's path, and its box every 2 s, stronger as time goes on."""
     color = LIGHT.actor(track.actor.actor_class)
+    rim = EDITED if track.actor.is_scripted else mix(color, LIGHT.text, 0.15)
     size = np.maximum(track.actor.size_m, 0.9)
     if track.actor.is_static:
         times = track.times_us[track.valid][:1]
@@ -148,9 +149,8 @@ def _track(image: Image, track: Track, scene: Scene, local_to_px: Array) -> None
         for run in np.split(np.arange(len(track.valid)), edges):
             if track.valid[run[0]] and len(run) >= 2:
                 line = to_fixed(_apply(local_to_px, track.local_to_aabb[run, :2]))
-                cv2.polylines(
-                    image, [line], False, mix(color, LIGHT.lane, 0.35), 1, cv2.LINE_AA, SHIFT
-                )
+                shade = rim if track.actor.is_scripted else mix(color, LIGHT.lane, 0.35)
+                cv2.polylines(image, [line], False, shade, 1, cv2.LINE_AA, SHIFT)
     poses, valid = track.at(times)
     boxes = to_fixed(_apply(local_to_px, geometry.box_corners_xy(poses, size)))
     span = max(scene.end_us - scene.start_us, 1)
@@ -158,7 +158,8 @@ def _track(image: Image, track: Track, scene: Scene, local_to_px: Array) -> None
         age = (int(times[k]) - scene.start_us) / span
         fade = 0.45 if track.actor.is_static else 0.75 * (1 - age)
         cv2.fillConvexPoly(image, boxes[k], mix(color, LIGHT.lane, fade), cv2.LINE_AA, SHIFT)
-        cv2.polylines(image, [boxes[k]], True, mix(color, LIGHT.text, 0.15), 1, cv2.LINE_AA, SHIFT)
+        width = 2 if track.actor.is_scripted else 1
+        cv2.polylines(image, [boxes[k]], True, rim, width, cv2.LINE_AA, SHIFT)
 
 
 def _ego(image: Image, scene: Scene, local_to_px: Array) -> None:
@@ -230,6 +231,8 @@ def _title(scene: Scene) -> Image:
         f"ego drives {geometry.arc_length_m(scene.ego.poses[:, :2])[-1]:.0f} m",
         f"{len(scene.actors)} actors, {moving} moving",
     ]
+    if any(actor.is_scripted for actor in scene.actors):
+        facts.append(f"{sum(a.is_scripted for a in scene.actors)} edited (pink)")
     facts += [f"{kinds[kind]} {_word(kind, kinds[kind])}" for kind in ActorClass if kinds[kind]]
     put_text(
         image, shorten("   |   ".join(facts), _WIDTH_PX - 48, 10), (24, 66), LIGHT.text_dim, 10

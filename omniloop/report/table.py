@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from omniloop.report.injected import injected_lines
 from omniloop.report.summary import (
     KEY_COLUMNS,
     UNDEFINED,
@@ -126,6 +127,8 @@ def _print_summary(
         console.print(
             f"* {policy or 'the policy'} is privileged: it sees {', '.join(inputs)}", markup=False
         )
+    for _, label, text in injected_lines(results):
+        console.print(f"injected, {label}: {text}", markup=False)
     for reason, count in _reasons(results, columns).items():
         where = f" ({count} rollouts)" if count > 1 else ""
         console.print(f"{UNDEFINED} {reason}{where}", style="dim", markup=False)

@@ -52,6 +52,8 @@ class RolloutResult:
         decisions: Decisions in the schedule.
         decision_period_us: From one to the next.
         frames: Delivered frames by camera.
+        facts: What each service's session told of itself, by service and subject;
+            "imperfection" also stands beside the services, for what no session can tell.
         seeds: Each service's own seed.
         timings: Wall-clock times [s]; "services" holds calls, total_s and longest_s by
             ``service.method``.
@@ -75,6 +77,7 @@ class RolloutResult:
     decisions: int | None = None
     decision_period_us: int | None = None
     frames: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     seeds: dict[str, int] = field(default_factory=dict)
     timings: dict[str, Any] = field(default_factory=dict)
     attempts: int = 1

@@ -13,8 +13,10 @@ from omniloop.runlog.redact import without_secrets
 
 RUN_YAML = "run.yaml"
 
-_SIMULATED = ("policy", "traffic", "controller", "ground", "renderer", "sync", "metrics")
-_SIMULATED_RUN = ("root_seed", "stop_on", "route")
+_SIMULATED = (
+    "policy", "traffic", "controller", "ground", "renderer", "sync", "imperfection", "metrics",
+)  # fmt: skip
+_SIMULATED_RUN = ("root_seed", "stop_on", "route", "wire_precision")
 _MAY_CHANGE = ("address", "addresses", "timeout_s")
 """Settings of a plugin that say where it is, not what it does."""
 

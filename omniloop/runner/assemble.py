@@ -19,9 +19,13 @@ from omniloop.core.replay import RecordedActors
 from omniloop.core.route import RouteLine, route_from_lanes, route_from_recording
 from omniloop.core.scene import Scene
 from omniloop.core.schedule import SceneTooShort, Schedule, build_schedule
+from omniloop.imperfection.service import imperfect
 from omniloop.metrics.scoring import check_names
 from omniloop.orchestrator.compat import cameras_for, check_schedule, check_specs
 from omniloop.orchestrator.services import Services
+from omniloop.scenes.edits.apply import EditRefused
+from omniloop.scenes.edits.files import load_edits
+from omniloop.scenes.edits.source import EditedScenes
 from omniloop.scenes.native import scene_from_bytes, scene_to_bytes
 
 _SCENES_IN_MEMORY = 8
@@ -51,7 +55,11 @@ class Exclusion:
 
 
 def open_source(config: ScenesConfig) -> SceneSource:
-    """Construct the scene source of a config."""
+    """Construct the scene source of a config; with `scenes.edit` its scenes are edited.
+
+    Raises:
+        InputError: the source or an edit file is unknown or unusable.
+    """
     arguments = config.arguments
     path = registry.parameters("scenes", config.name).get("path")
     if config.path is not None:
@@ -62,6 +70,8 @@ def open_source(config: ScenesConfig) -> SceneSource:
             remedy="add scenes.path=FOLDER with the recordings",
         )  # fmt: skip
     source: SceneSource = registry.create("scenes", config.name, arguments)
+    if config.edit or config.set:
+        source = EditedScenes(source, load_edits(config.edit or (), config.set))
     return source
 
 
@@ -120,6 +130,16 @@ def at_wire_precision(services: Services, source: SceneSource) -> Services:
 
     shelf = SceneShelf(source)
     return Services(**{name: looped_back(name, service, shelf) for name, service in services})
+
+
+def with_imperfections(services: Services, config: RunConfig) -> Services:
+    """Disturb what services are told and answer, outside of the wire."""
+    return Services(
+        **{
+            name: imperfect(name, service, config.imperfection, config.run.root_seed)
+            for name, service in services
+        }
+    )
 
 
 async def _first_contact(services: Services) -> None:
@@ -196,7 +216,8 @@ class Setup:
             decisions_per_chunk=sync.decisions_per_chunk,
             postfetch=sync.strategy == "postfetch",
         )  # fmt: skip
-        check_schedule(self.policy_spec, schedule, sync.decision_latency_us)
+        latency_us = sync.decision_latency_us + config.imperfection.latency.longest_us
+        check_schedule(self.policy_spec, schedule, latency_us)
         check_cameras = getattr(self.services.renderer, "check_cameras", None)
         if check_cameras is not None:
             check_cameras(cameras)
@@ -230,15 +251,22 @@ def assemble(config: RunConfig) -> Setup:
     services = create_services(config)
     if config.run.wire_precision is not None:
         services = at_wire_precision(services, source)
+    services = with_imperfections(services, config)
     asyncio.run(_first_contact(services))
     setup = Setup(config, source, services, create_metrics(config.metrics))
     check_specs(setup.policy_spec, setup.renderer_spec)
+    refused: EditRefused | None = None
     for scene_id in chosen_ids(config.scenes, source):
         try:
             setup.hashes[scene_id] = setup.prepare(scene_id).sha256
             setup.ids.append(scene_id)
         except SceneTooShort as error:
             setup.exclusions.append(Exclusion(scene_id, error.what))
+        except EditRefused as error:
+            refused = refused or error
+            setup.exclusions.append(Exclusion(scene_id, f"edit refused: {error.what}"))
+    if not setup.ids and refused is not None:
+        raise refused
     if not setup.ids:
         raise SceneError(
             f"every scene is excluded; {setup.exclusions[0].scene_id}: {setup.exclusions[0].reason}",

@@ -18,6 +18,10 @@ from omniloop.core.errors import (
 )
 from omniloop.core.record import RolloutRecord
 from omniloop.core.time import US_PER_S
+from omniloop.imperfection.draws import rollout_seed
+from omniloop.imperfection.ego_motion import ego_estimator
+from omniloop.imperfection.facts import facts_of
+from omniloop.imperfection.latency import extra_latency_us
 from omniloop.metrics.online import IncidentWatch
 from omniloop.metrics.scoring import score, undefined_scores
 from omniloop.orchestrator.compat import throttled
@@ -143,11 +147,16 @@ async def _simulate(
 
 
 def _spec(setup: Setup, prepared: PreparedScene, job: Job) -> RolloutSpec:
-    run, sync = setup.config.run, setup.config.sync
+    run, sync, disturbed = setup.config.run, setup.config.sync, setup.config.imperfection
+    schedule, seed = prepared.schedule, rollout_seed(run.root_seed, job.name)
     return RolloutSpec(
-        scene=prepared.scene, seed=job.seed, schedule=prepared.schedule, cameras=prepared.cameras,
+        scene=prepared.scene, seed=job.seed, schedule=schedule, cameras=prepared.cameras,
         seeds=service_seeds(run.root_seed, job.scene_id, job.seed), recorded_actors=prepared.recorded_actors,
         route=prepared.route, latency_us=sync.decision_latency_us,
+        extra_latency_us=extra_latency_us(disturbed.latency, schedule.n_decisions, seed),
+        estimator=ego_estimator(
+            disturbed.ego_motion, schedule.context_start_us, schedule.end_us, seed
+        ),
         skip_services_in_warmup=sync.skip_services_in_warmup,
     )  # fmt: skip
 
@@ -199,6 +208,9 @@ def simulated_config(setup: Setup) -> dict[str, object]:
     """The part of the config that decides what is simulated: no path, name or concurrency."""
     whole = setup.config.model_dump(mode="json")
     parts = {k: whole[k] for k in ("policy", "traffic", "controller", "ground", "renderer", "sync")}
+    disturbed = setup.config.imperfection.kinds_on
+    if disturbed:
+        parts["imperfection"] = {kind: whole["imperfection"][kind] for kind in disturbed}
     run = {k: whole["run"][k] for k in ("root_seed", "stop_on", "route", "wire_precision")}
     return {**parts, "run": run}
 
@@ -250,6 +262,7 @@ def _result(
         decision_period_us=schedule.decision_period_us,
         seeds=spec.seeds,
         frames=dict(log.frame_counts),
+        facts=_facts(setup, spec, simulated),
         notices=[
             *setup.services.notes,
             *(() if prepared.route is None else prepared.route.notes),
@@ -257,6 +270,16 @@ def _result(
         ],
         timings={"services": services},
     )
+
+
+def _facts(setup: Setup, spec: RolloutSpec, simulated: _Simulated) -> dict[str, dict[str, object]]:
+    """What the sessions told, and what was injected outside of them."""
+    facts = dict(simulated.call.facts)
+    if simulated.record is not None:
+        injected = facts_of(simulated.record, setup.config.imperfection, spec.latency_us)
+        if injected:
+            facts["imperfection"] = injected
+    return facts
 
 
 async def _write_video(

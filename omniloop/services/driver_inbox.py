@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 
 from omniloop.core.geometry import Array
@@ -11,6 +13,9 @@ from omniloop.core.replay import recorded_motion_at
 from omniloop.orchestrator.observe import FrameBuffer, ego_history
 from omniloop.orchestrator.world import Columns
 from omniloop.services.privileged import PrivilegedLog
+
+_REMEMBERED = 256
+"""So many capture times of a camera are remembered, to tell a late frame from one sent again."""
 
 _DERIVED_FROM = 32
 """How many poses before the new ones motion is derived from: more than its window needs."""
@@ -72,13 +77,13 @@ class DriverInbox:
         self._spec = spec
         self._route: Route | None = None
         self._frames = FrameBuffer(spec, camera_ids)
-        self._latest_us = dict.fromkeys(camera_ids, -1)
+        self._had_us: dict[str, deque[int]] = {c: deque(maxlen=_REMEMBERED) for c in camera_ids}
         self._pushed: list[CameraFrame] = []
         self._told_until_us: int | None = None
 
     def add_frame(self, frame: CameraFrame) -> None:
         """Take a frame; those of one decision may come in any order."""
-        if frame.camera_id in self._latest_us:
+        if frame.camera_id in self._had_us:
             self._pushed.append(frame)
 
     def set_route(self, time_us: int, waypoints_rig: Array) -> None:
@@ -92,8 +97,9 @@ class DriverInbox:
         Ego history ends at `time_us`, or with the last state where there is none so late.
         """
         for frame in sorted(self._pushed, key=lambda f: f.capture_us):
-            if frame.capture_us > self._latest_us[frame.camera_id]:
-                self._latest_us[frame.camera_id] = frame.capture_us
+            had_us = self._had_us[frame.camera_id]
+            if frame.capture_us not in had_us:  # a late one is taken, one sent again is not
+                had_us.append(frame.capture_us)
                 self._frames.add(frame)
         self._pushed.clear()
         ego = self.ego.motion

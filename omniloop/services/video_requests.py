@@ -67,7 +67,8 @@ class ChunkWriter:
 
     Args:
         static_actors: Whether actors that never move are sent. AlpaSim leaves them out, and
-            the rows of parked cars with them (contracts.md 2.4).
+            the rows of parked cars with them (contracts.md 2.4). Those that were edited into
+            the scene are in no recording, and always sent.
     """
 
     def __init__(self, session_id: str, static_actors: bool) -> None:
@@ -87,7 +88,7 @@ class ChunkWriter:
             self._sent = [
                 (row, actor.actor_class.value, size_to_wire(actor.size_m))
                 for row, actor in enumerate(request.actors)
-                if self._static_actors or not actor.is_static
+                if self._static_actors or actor.is_scripted or not actor.is_static
             ]
         motion, times = request.actor_motion, request.times_us
         actors = [

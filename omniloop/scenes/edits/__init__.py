@@ -1,0 +1,1 @@
+"""Scene editing as data: edit files, recipes, and pure functions that apply them."""
