@@ -13,6 +13,7 @@ import jinja2
 
 from omniloop.core.errors import OmniloopError
 from omniloop.core.time import US_PER_S
+from omniloop.imperfection.service import FACTS
 from omniloop.report.incidents import Incident, incidents_from_metrics
 from omniloop.report.injected import injected_lines, injected_settings
 from omniloop.report.page_parts import (
@@ -147,6 +148,7 @@ def render(
     missing = missing_rollouts(settings, results)
     config = settings.get("config") or {}
     environment_facts = settings.get("environment") or {}
+    edits = [(scene, lines) for scene, lines in (settings.get("edits") or {}).items() if lines]
     return template.render(
         name=name,
         dash=UNDEFINED,
@@ -181,6 +183,8 @@ def render(
             (label, injected_settings(config, kind), text)
             for kind, label, text in injected_lines(results)
         ],
+        edits=edits[:_MOST_LINES],
+        edits_left=max(len(edits) - _MOST_LINES, 0),
         exclusions=exclusions_of(settings),
         missing=missing[:_MOST_LINES],
         missing_left=max(len(missing) - _MOST_LINES, 0),
@@ -250,5 +254,23 @@ def _facts(result: RolloutResult) -> tuple[tuple[str, str], ...]:
         facts.append(
             ("decisions", f"{result.decisions} every {result.decision_period_us / 1000:g} ms")
         )
+    facts += [(name, in_words(told)) for name, told in result.facts.items() if name != FACTS]
     facts += [("notice", notice) for notice in result.notices[:8]]
-    return tuple(facts)
+    return tuple((label, text) for label, text in facts if text)
+
+
+def in_words(told: Mapping[str, Any]) -> str:
+    """What a service told of a rollout, on one line; what was injected has a table of its own."""
+    parts = []
+    for name, value in told.items():
+        if name == FACTS or value in ({}, [], None):
+            continue
+        if isinstance(value, Mapping):
+            parts.append(f"{name} ({in_words(value)})")
+        elif isinstance(value, list | tuple):
+            shown = ", ".join(str(v) for v in value[:8])
+            more = f" and {len(value) - 8} more" if len(value) > 8 else ""
+            parts.append(f"{name} {shown}{more}")
+        else:
+            parts.append(f"{name} {value}")
+    return "; ".join(parts).replace("_", " ")

@@ -42,7 +42,6 @@ class Pictures:
         why: Why this one.
         birdseye, camera: Data URIs; `camera` is empty if nothing was rendered.
         charts: Inline SVG.
-        edits: What was edited in the scene, one line each.
     """
 
     moment_s: float
@@ -50,7 +49,6 @@ class Pictures:
     birdseye: str
     camera: str
     charts: tuple[Markup, ...]
-    edits: tuple[str, ...] = ()
 
 
 def make_pictures(log_path: Path, incidents: Sequence[Incident]) -> Pictures:
@@ -70,7 +68,7 @@ def make_pictures(log_path: Path, incidents: Sequence[Incident]) -> Pictures:
         camera = _camera_picture(record, frame) if frame is not None else ""
     return Pictures(
         moment_s=moment.since_handover_us / US_PER_S, why=why, birdseye=_map_picture(record, moment),
-        camera=camera, charts=_charts(record, incidents), edits=record.scene.edits,
+        camera=camera, charts=_charts(record, incidents),
     )  # fmt: skip
 
 

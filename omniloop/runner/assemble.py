@@ -156,6 +156,7 @@ class Setup:
     Attributes:
         ids: Scenes that will run, in order.
         hashes: Scene id to the SHA-256 of its bundle.
+        edits: Scene id to what was edited in it, of scenes that were.
         exclusions: Scenes that will not run.
         drawing: Held while a video is drawn.
     """
@@ -166,6 +167,7 @@ class Setup:
     metrics: list[Metric]
     ids: list[str] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
+    edits: dict[str, tuple[str, ...]] = field(default_factory=dict)
     exclusions: list[Exclusion] = field(default_factory=list)
     drawing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     _cache: OrderedDict[str, PreparedScene] = field(default_factory=OrderedDict)
@@ -258,7 +260,10 @@ def assemble(config: RunConfig) -> Setup:
     refused: EditRefused | None = None
     for scene_id in chosen_ids(config.scenes, source):
         try:
-            setup.hashes[scene_id] = setup.prepare(scene_id).sha256
+            prepared = setup.prepare(scene_id)
+            setup.hashes[scene_id] = prepared.sha256
+            if prepared.scene.edits:
+                setup.edits[scene_id] = prepared.scene.edits
             setup.ids.append(scene_id)
         except SceneTooShort as error:
             setup.exclusions.append(Exclusion(scene_id, error.what))

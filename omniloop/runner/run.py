@@ -102,6 +102,7 @@ def describe(setup: Setup) -> dict[str, object]:
         "config": setup.config.model_dump(mode="json"),
         "root_seed": setup.config.run.root_seed,
         "scenes": dict(sorted(setup.hashes.items())),
+        "edits": {name: list(lines) for name, lines in sorted(setup.edits.items())},
         "services": setup.services.versions,
         "exclusions": [{"scene": e.scene_id, "reason": e.reason} for e in setup.exclusions],
     }

@@ -13,7 +13,7 @@ from omniloop.core.contracts import MetricValue
 from omniloop.core.errors import RunFolderError
 from omniloop.core.record import RolloutRecord
 from omniloop.core.scene import VectorMap
-from omniloop.report.html import MOST_PICTURED, choose_pictured, write_report
+from omniloop.report.html import MOST_PICTURED, choose_pictured, in_words, write_report
 from omniloop.runlog.folder import rollout_dir
 from omniloop.runlog.results import RolloutResult, write_result
 from omniloop.runlog.run_yaml import write_run_yaml
@@ -340,3 +340,26 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_writing_again_gives_the_same_page(run_dir: Path) -> None:
     first = write_report(run_dir).read_bytes()
     assert write_report(run_dir).read_bytes() == first
+
+
+def test_edits_are_listed_by_scene_and_cannot_become_markup(tmp_path: Path) -> None:
+    bare(tmp_path, "s", 0)
+    edited = {"s": ["hard_brake: 'lead' brakes", "prompt: <b>rain</b>"], "plain": []}
+    write_run_yaml(tmp_path, settings(["s", "plain"], [0], edits=edited))
+    page = Page(write_report(tmp_path))
+    assert "Edited scenes" in page.text
+    assert "hard_brake: 'lead' brakes" in page.text
+    assert "prompt: <b>rain</b>" in page.text
+    (tmp_path / "run.yaml").unlink()
+    write_run_yaml(tmp_path, settings(["s", "plain"], [0]))
+    assert "Edited scenes" not in Page(write_report(tmp_path)).text
+
+
+def test_what_services_told_is_put_in_words() -> None:
+    told = {
+        "ego": {"SUCCESSFUL_UPDATE": 3}, "no_lane": [str(k) for k in range(10)], "refused": [],
+        "imperfection": {"image": 1}, "solve_failures": 0,
+    }  # fmt: skip
+    assert in_words(told) == (
+        "ego (SUCCESSFUL UPDATE 3); no lane 0, 1, 2, 3, 4, 5, 6, 7 and 2 more; solve failures 0"
+    )
