@@ -34,6 +34,11 @@ class Reference:
         time_us: Now, inside the plan.
         x_m: The vehicle's place now, in `local`.
         y_m: Likewise.
+
+    Attributes:
+        s_m: The vehicle's progress along the path.
+        start_s_m: The same, at first.
+        last_mps: Speed at the plan's end, at which it goes on; negative if it goes back.
     """
 
     def __init__(self, plan: Trajectory, time_us: int, x_m: float, y_m: float) -> None:
@@ -43,7 +48,7 @@ class Reference:
         self._times_s: list[float] = times_s.tolist()
         self._s: list[float] = s.tolist()
         tail_s = min(_LAST_S, float(times_s[-1] - times_s[0]))
-        self._last_mps = float(s[-1] - np.interp(times_s[-1] - tail_s, times_s, s)) / tail_s
+        self.last_mps = float(s[-1] - np.interp(times_s[-1] - tail_s, times_s, s)) / tail_s
         self._plan_us, self._now_us = plan.times_us, time_us
         self._reached_m = np.maximum.accumulate(s)
         self._end_m = float(self._reached_m[-1])
@@ -97,7 +102,7 @@ class Reference:
         """Planned progress [m] at a time after now; beyond the end at the last speed."""
         times, s = self._times_s, self._s
         if time_s >= times[-1]:
-            return s[-1] + (time_s - times[-1]) * self._last_mps
+            return s[-1] + (time_s - times[-1]) * self.last_mps
         i = max(bisect_right(times, time_s) - 1, 0)
         part = max((time_s - times[i]) / (times[i + 1] - times[i]), 0.0)
         return s[i] + part * (s[i + 1] - s[i])
