@@ -20,7 +20,8 @@ class Grounding:
 
     From render start to handover, recorded poses are blended into the grounded ones with a
     share that grows from 0 to 1 (AlpaSim's warm-up, `reference/alpasim.md` 2.6), so that
-    height does not jump at handover. What the ground leaves as it is stays bit for bit.
+    height does not jump at handover. Without a warm-up, states from render start on are
+    grounded. What the ground leaves as it is stays bit for bit.
     """
 
     def __init__(
@@ -47,14 +48,15 @@ class Grounding:
         """
         boxes = geometry.shift_body(motion.local_to_rig, self._rig_to_center_m)
         boxes.setflags(write=False)  # a ground that corrected in place would go unnoticed
-        share = self._share(motion.times_us)
+        share = self._share(motion.times_us, time_us)
         sizes = self._ego_size_m.repeat(len(boxes), axis=0)
         out = await self._set(boxes, sizes, motion.times_us, share, time_us, target_us, "ego")
         if out is boxes:
             return motion, boxes
         rig = geometry.shift_body(out, -self._rig_to_center_m)
         same = (out == boxes).all(axis=1)
-        rig[same] = motion.local_to_rig[same]
+        if same.any():
+            rig[same] = motion.local_to_rig[same]
         return EgoMotion(motion.times_us, rig, motion.dynamics), out
 
     async def actors(self, motion: ActorMotion, time_us: int, target_us: int) -> ActorMotion:
@@ -66,19 +68,22 @@ class Grounding:
         boxes = motion.local_to_aabb[rows, columns]
         boxes.setflags(write=False)
         times_us = motion.times_us[columns]
-        out = await self._set(
-            boxes, self._actor_sizes_m[rows], times_us, self._share(times_us), time_us, target_us,
-            "actors",
-        )  # fmt: skip
+        share = self._share(times_us, time_us)
+        sizes = self._actor_sizes_m[rows]
+        out = await self._set(boxes, sizes, times_us, share, time_us, target_us, "actors")
         if out is boxes:
             return motion
         poses = motion.local_to_aabb.copy()
         poses[valid] = out
         return ActorMotion(motion.times_us, poses, valid)
 
-    def _share(self, times_us: Times) -> Array:
-        """How much of the ground's correction holds at times ``(N,)``: 0 to 1."""
-        span_us = max(self._handover_us - self._from_us, 1)
+    def _share(self, times_us: Times, after_us: int) -> Array | None:
+        """How much of the ground's correction holds at times ``(N,)``: 0 to 1; None for all."""
+        if after_us >= self._handover_us:
+            return None
+        span_us = self._handover_us - self._from_us
+        if span_us == 0:
+            return (times_us >= self._from_us).astype(np.float64)
         return np.asarray(np.clip((times_us - self._from_us) / span_us, 0.0, 1.0))
 
     async def _set(
@@ -86,22 +91,22 @@ class Grounding:
         boxes: Array,
         sizes_m: Array,
         times_us: Times,
-        share: Array,
+        share: Array | None,
         time_us: int,
         target_us: int,
         subject: str,
     ) -> Array:
         """Boxes ``(N, 7)`` with their share of the correction; `boxes` itself where there is none."""
-        asked: Mask = share > 0
-        if not asked.any():
-            return boxes
-        some = not asked.all()
-        wanted = boxes[asked] if some else boxes
-        wanted.setflags(write=False)
+        wanted = boxes
+        if share is not None:
+            asked: Mask = share > 0
+            if not asked.any():
+                return boxes
+            wanted, sizes_m, times_us = boxes[asked], sizes_m[asked], times_us[asked]
+            wanted.setflags(write=False)
         request = GroundRequest(
-            wanted, sizes_m[asked] if some else sizes_m, times_us[asked] if some else times_us,
-            time_us, target_us, is_ego=subject == "ego",
-        )  # fmt: skip
+            wanted, sizes_m, times_us, time_us, target_us, is_ego=subject == "ego"
+        )
         result = await self._call(
             "ground", "correct", self._session.correct(request), time_us, GroundResult
         )
@@ -115,7 +120,7 @@ class Grounding:
                 remedy="answer for every box asked for, in order",
             )
         self._record.ground(time_us, subject, result)
-        if not some and share.min() == 1.0:
+        if share is None:
             return result.local_to_aabb
         out = boxes.copy()
         out[asked] = geometry.interpolate_poses(wanted, result.local_to_aabb, share[asked])

@@ -33,6 +33,10 @@ class StatusCounts:
         counts = self._counts[_WHO[0] if is_ego else _WHO[1]]
         counts += np.bincount(status, minlength=len(counts))
 
+    def add_updated(self, count: int, is_ego: bool) -> None:
+        """Count boxes that were all set on the ground."""
+        self._counts[_WHO[0] if is_ego else _WHO[1]][_UPDATED] += count
+
     def facts(self) -> dict[str, object]:
         """Counts by name of the status, those that occurred: ``{"ego": {...}, "actors": {...}}``."""
         return {
@@ -97,7 +101,8 @@ class AsPlannedSession(_CountingSession):
     def correct(self, request: GroundRequest) -> GroundResult:
         """Return the request's own poses."""
         boxes = request.local_to_aabb
-        return self._result(request, boxes, _all_updated(len(boxes)))
+        self._counts.add_updated(len(boxes), request.is_ego)
+        return GroundResult(boxes, _all_updated(len(boxes)))
 
 
 class FittedSession(_CountingSession):
