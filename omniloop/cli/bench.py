@@ -86,6 +86,52 @@ def wire(
 
 
 @app.command()
+def traffic(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="scenes=..., scenes.path=..., and so on."),
+    ] = None,
+    params: Annotated[str, typer.Option(help="Parameter set of traffic=idm.")] = "omniloop",
+    ego: Annotated[
+        str, typer.Option(help="recorded, brakes or slower; else what suits the question.")
+    ] = "",
+    overlaps: Annotated[
+        bool, typer.Option("--overlaps", help="Count overlapping pairs instead of time.")
+    ] = False,
+    interval: Annotated[float, typer.Option(help="Seconds between decisions.")] = 0.5,
+    actors: Annotated[int, typer.Option(help="Of the synthetic road, without scenes.")] = 100,
+    repeat: Annotated[int, typer.Option(min=1, help="The fastest of so many counts.")] = 5,
+) -> None:
+    """Time reactive traffic against log replay, or count the actors that it lets overlap.
+
+    **Examples**
+
+        omniloop bench traffic
+        omniloop bench traffic scenes=commonroad scenes.path=DIR scenes.limit=1
+        omniloop bench traffic --overlaps scenes=av2 scenes.path=DIR --ego brakes
+    """
+    import json
+
+    from omniloop.bench import traffic as bench
+    from omniloop.configs.compose import compose
+    from omniloop.runner.assemble import chosen_ids, open_source
+    from omniloop.scenes.embedded import synthetic_scene
+
+    if settings or overlaps:
+        config = compose(settings or []).scenes
+        source = open_source(config)
+        scenes = map(source.load, chosen_ids(config, source))
+    else:
+        scenes = map(synthetic_scene, [actors], [20.0])
+    if overlaps:
+        out: object = bench.overlaps(scenes, params, ego or "recorded")
+    else:
+        step_us = round(interval * 1e6)
+        out = [bench.cost(scene, params, ego or "slower", step_us, repeat) for scene in scenes]
+    typer.echo(json.dumps(out, indent=2))
+
+
+@app.command()
 def braking(
     settings: Annotated[
         list[str] | None,

@@ -14,7 +14,7 @@ from omniloop.traffic.lane_index import LaneIndex
 from omniloop.traffic.paths import Path, Timetable, continued, recorded_path
 
 _STANDS_M = 2.0
-"""A vehicle that was recorded to move less than this stays with its recorded path."""
+"""A vehicle that was recorded to go no further than this stays with its recorded path."""
 
 _LANE_SHARE = 0.5
 """So much of a vehicle's recorded way must lie on lanes for it to be driven."""
@@ -87,7 +87,7 @@ def cast_of(
         goes_on[i] = times_us[last[i]] >= scene.end_us - _ENDS_WITH_SCENE_US
         if actor.is_static or actor.is_scripted:
             pass
-        elif not vehicle[i] or path.s_m[-1] < _STANDS_M:
+        elif not vehicle[i] or _extent_m(path) < _STANDS_M:
             kept[i] = True
         else:
             lane = lanes.nearest(path.local_to_aabb[:, :2], path.tangent_rad)
@@ -121,6 +121,12 @@ def is_vehicle(actor: Actor) -> bool:
     return any(word in actor.label.lower() for word in _MOTOR_WORDS)
 
 
+def _extent_m(path: Path) -> float:
+    """How far a path goes from its start, whatever its length: annotations tremble."""
+    away = path.local_to_aabb[:, :2] - path.local_to_aabb[0, :2]
+    return float(np.hypot(away[:, 0], away[:, 1]).max())
+
+
 def _gone_on(
     path: Path, lanes: LaneIndex, left_s: float, end_s: float, goes_on: bool, free_mps: float | None
 ) -> Path:
@@ -149,4 +155,6 @@ def _gone_on(
 
 def _nowhere(n_times: int) -> Path:
     zero = np.zeros(1)
-    return Path(zero, geometry.IDENTITY[None].copy(), zero, zero, zero + np.inf, 0.0, 0.0, np.zeros(n_times))
+    return Path(
+        zero, geometry.IDENTITY[None].copy(), zero, zero, zero + np.inf, 0.0, 0.0, np.zeros(n_times)
+    )

@@ -18,7 +18,7 @@ from omniloop.core.geometry import Array
 from omniloop.core.motion import Mask
 from omniloop.traffic.corridors import Stretches
 from omniloop.traffic.leads import EgoView
-from omniloop.traffic.paths import PathTable
+from omniloop.traffic.paths import Index, PathTable
 
 MARGIN_S = 0.7
 """Two do not come closer in time than this at a place that both need."""
@@ -31,7 +31,7 @@ _STOP_MPS2 = 5.0
 
 _STUCK_S = 2.0
 _LEAST_MPS = 2.0
-_AHEAD_S = np.arange(1, 13) * 0.25
+_AHEAD_S = np.arange(1, 7) * 0.5
 _LEAD_COS = 0.7
 
 
@@ -61,17 +61,19 @@ def recorded_times(table: PathTable, stretches: Stretches, sizes_m: Array) -> Ti
     )
 
 
-def _when(table: PathTable, who: Array, s_m: Array) -> Array:
-    """Recorded arrival ``(P,)`` of actors at places; -inf before their start."""
-    out = np.full(len(who), np.inf)
-    for actor in np.unique(who).tolist():
-        mine = np.flatnonzero(who == actor)
-        path = table.paths[actor]
-        known = np.isfinite(path.when_s)
-        out[mine] = np.interp(
-            s_m[mine], path.s_m[known], path.when_s[known], left=-np.inf, right=np.inf
-        )
-    return out
+def _when(table: PathTable, who: Index, s_m: Array) -> Array:
+    """Recorded arrival ``(P,)`` of actors at places; -inf before their start, inf beyond."""
+    after = table.station_of(who, s_m) + 1
+    last = table.start[who + 1] - 1
+    a, b = np.minimum(after - 1, last), np.minimum(after, last)
+    step = table.s_m[b] - table.s_m[a]
+    f = np.clip((s_m - table.s_m[a]) / np.where(step > 0, step, 1.0), 0.0, 1.0)
+    early, late = table.when_s[a], table.when_s[b]
+    with np.errstate(invalid="ignore"):
+        out = np.where(np.isfinite(late), early + f * (late - early), np.inf)
+    out = np.where((f == 0) & np.isfinite(early), early, out)
+    out = np.where(s_m > table.s_m[last], np.inf, out)
+    return np.asarray(np.where(s_m < 0, -np.inf, out))
 
 
 def arrival_s(distance_m: Array, speed_mps: Array, wish_mps: Array) -> Array:
@@ -182,7 +184,9 @@ def yields_to_ego(
     if slowing < 0:
         t = np.minimum(t, speed_mps / -slowing) if speed_mps > 0 else t * 0
     gone = speed_mps * t + slowing * t * t / 2
-    rate = turn_radps / max(abs(speed_mps), 1.0)  # per metre, so that a braking ego stays on its arc
+    rate = turn_radps / max(
+        abs(speed_mps), 1.0
+    )  # per metre, so that a braking ego stays on its arc
     yaw = heading_rad + rate * gone
     middle = heading_rad + rate * gone / 2
     boxes = np.repeat(box[None], len(t), axis=0)
@@ -192,8 +196,8 @@ def yields_to_ego(
     turn = np.zeros((len(t), 4))
     turn[:, 2], turn[:, 3] = np.sin(half), np.cos(half)
     boxes[:, 3:] = geometry.quat_multiply(turn, boxes[:, 3:])
-    index, row, place, reach, along = view.seen(boxes, yaw)
-    ahead = (place - reach > row_m[row] + row_half_m[row] - 0.3) & ~led[row]
+    index, row, place, reach, along = view.seen(boxes, yaw, ~led)
+    ahead = place - reach > row_m[row] + row_half_m[row] - 0.3
     if not ahead.any():
         return brake, room
     index, row, near, along = index[ahead], row[ahead], (place - reach)[ahead], along[ahead]
@@ -206,7 +210,7 @@ def yields_to_ego(
     rows = np.flatnonzero(np.isfinite(enters))
     to_a, v_a = to_zone[rows], row_v[rows]
     a_in = arrival_s(to_a, v_a, row_wish[rows])
-    leaves = np.where(follows, enters + 0.3, leaves + 0.25)[rows]
+    leaves = np.where(follows, enters + 0.3, leaves + 0.5)[rows]
     meets = (a_in >= enters[rows]) & (a_in < leaves + MARGIN_S)
     meets &= to_a > v_a * v_a / (2 * _STOP_MPS2)
     rows, to_a, v_a, leaves = rows[meets], to_a[meets], v_a[meets], leaves[meets]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,11 @@ def controls_of(
     found: list[tuple[int, float, int, int]] = []
     disbelieved: set[int] = set()
     lines = {
-        i: [line.points[:, :2] for line in vector_map.stop_lines if set(line.lanes) & set(light.lanes)]
+        i: [
+            line.points[:, :2]
+            for line in vector_map.stop_lines
+            if set(line.lanes) & set(light.lanes)
+        ]
         for i, light in enumerate(vector_map.lights)
     }
     ruled = [[lanes.by_id[n] for n in x.lanes if n in lanes.by_id] for x in vector_map.lights]
@@ -76,9 +81,9 @@ def controls_of(
             front = int(np.searchsorted(path.s_m, at - half_m[r]))
             passed_s = path.when_s[min(front, len(path.when_s) - 1)]
             begins = path.when_s[0]
-            if np.isfinite(passed_s) and passed_s > begins and at < path.recorded_m:
-                if _state(light, handover_us + round(passed_s * 1e6)) in _STOPS:
-                    disbelieved.add(i)
+            seen = np.isfinite(passed_s) and passed_s > begins and at < path.recorded_m
+            if seen and _state(light, handover_us + round(passed_s * 1e6)) in _STOPS:
+                disbelieved.add(i)
             found.append((r, at, i, -1))
     areas, in_area = _on_crosswalks(vector_map, table)
     for r in np.flatnonzero(drives).tolist():
@@ -88,14 +93,14 @@ def controls_of(
             if len(inside):
                 found.append((r, float(table.paths[int(rows[r])].s_m[inside[0]]) - 0.5, -1, c))
     found = [f for f in found if f[2] not in disbelieved or f[2] < 0]
-    columns = list(zip(*found, strict=True)) if found else [[], [], [], []]
+    table_of = np.array(found, dtype=np.float64).reshape(-1, 4)
+    row, stop_m, light_of, crosswalk = table_of.T
     station_crosswalk = np.where(in_area.any(axis=0), in_area.argmax(axis=0), -1) if areas else (
         np.full(len(table.s_m), -1)
     )  # fmt: skip
     return Controls(
-        np.array(columns[0], dtype=np.int64), np.array(columns[1], dtype=np.float64) - _SHORT_M,
-        np.array(columns[2], dtype=np.int64), np.array(columns[3], dtype=np.int64),
-        vector_map.lights, np.flatnonzero(walks), station_crosswalk,
+        row.astype(np.int64), stop_m - _SHORT_M, light_of.astype(np.int64),
+        crosswalk.astype(np.int64), vector_map.lights, np.flatnonzero(walks), station_crosswalk,
         tuple(vector_map.lights[i].id for i in sorted(disbelieved)),
     )  # fmt: skip
 
@@ -118,7 +123,7 @@ def _crossings(xy: Array, s_m: Array, line: Array) -> list[float]:
     """Arc lengths at which a path ``(M, 2)`` crosses a line ``(N, 2)``."""
     out = []
     step = np.diff(xy, axis=0)
-    for a, b in zip(line[:-1], line[1:], strict=True):
+    for a, b in itertools.pairwise(line):
         d = b - a
         cross = step[:, 0] * d[1] - step[:, 1] * d[0]
         safe = np.where(np.abs(cross) < 1e-9, np.inf, cross)

@@ -77,10 +77,30 @@ def corridors_of(table: PathTable, rows: Rows, sizes_m: Array, buffer_m: float) 
     return Corridors(rows, *(np.ascontiguousarray(x.T) for x in (mid, half, along)))
 
 
+def with_new_path(
+    old: Corridors, was: PathTable, table: PathTable, who: int, sizes_m: Array, buffer_m: float
+) -> Corridors:
+    """The corridors after one actor's path became another: its row and its stations are new."""
+    lo, hi = int(was.start[who]), int(was.start[who + 1])
+    fresh = slice(int(table.start[who]), int(table.start[who + 1]))
+    parts = []
+    for x, empty in ((old.mid_m, np.inf), (old.half_m, 0.0), (old.along, 0.0)):
+        gap = np.full((fresh.stop - fresh.start, x.shape[1]), empty)
+        parts.append(np.concatenate([x[:lo], gap, x[hi:]]))
+    for i, row in enumerate(old.rows.tolist()):
+        seen = corridor(table, row, sizes_m, buffer_m, None if row == who else fresh)
+        for part, values in zip(parts, seen, strict=True):
+            if row == who:
+                part[:, i] = values
+            else:
+                part[fresh, i] = values[fresh]
+    return Corridors(old.rows, *parts)
+
+
 def corridor(
-    table: PathTable, row: int, sizes_m: Array, buffer_m: float
+    table: PathTable, row: int, sizes_m: Array, buffer_m: float, only: slice | None = None
 ) -> tuple[Array, Array, Array]:
-    """One row of `Corridors`: mid, half and along ``(S,)``."""
+    """One row of `Corridors`: mid, half and along ``(S,)``; `only` some stations if given."""
     from scipy.spatial import cKDTree
 
     own = slice(int(table.start[row]), int(table.start[row + 1]))
@@ -95,6 +115,8 @@ def corridor(
         & (poses[:, 0] > low[0]) & (poses[:, 0] < high[0])
         & (poses[:, 1] > low[1]) & (poses[:, 1] < high[1])
     )  # fmt: skip
+    if only is not None:
+        near[: only.start] = near[only.stop :] = False
     near = np.flatnonzero(near)
     if len(near) == 0:
         return mid, half, along
@@ -143,22 +165,36 @@ def seen_along(
     return inside, place, cos * half_l + sin * half_w, np.cos(heading_rad - tangent_rad)
 
 
-def stretches_of(table: PathTable, corridors: Corridors) -> Stretches:
-    """Find where paths enter corridors, or are inside from their start."""
-    mid, half, along = corridors.mid_m.T, corridors.half_m.T, corridors.along.T
+def stretches_of(
+    table: PathTable, corridors: Corridors, rows: slice = slice(None), who: int | None = None
+) -> Stretches:
+    """Find where paths enter corridors, or are inside from their start.
+
+    Args:
+        rows: Which corridors are looked at.
+        who: Whose path alone is looked at; None for all.
+    """
+    if who is not None:
+        part = slice(int(table.start[who]), int(table.start[who + 1]))
+    else:
+        part = slice(0, len(table.s_m))
+    mid, half, along = (
+        x[part, rows].T for x in (corridors.mid_m, corridors.half_m, corridors.along)
+    )
+    own = corridors.rows[rows]
+    owners, place = table.owner[part], table.s_m[part]
     inside = np.isfinite(mid)
-    first = np.zeros(len(table.s_m), dtype=bool)
-    first[table.start[:-1]] = True
+    first = np.append(True, owners[1:] != owners[:-1])[: len(owners)]
     before = np.zeros_like(inside)
     before[:, 1:] = inside[:, :-1]
     begins = inside & (~before | first)
     ends = np.zeros_like(inside)
     ends[:, :-1] = inside[:, :-1] & (~inside[:, 1:] | first[1:])
-    ends[:, -1] = inside[:, -1]
+    ends[:, -1:] = inside[:, -1:]
     row, g_in = np.nonzero(begins)
     _, g_out = np.nonzero(ends)
-    other = table.owner[g_in]
-    moves = (table.length_m[other] > 0) & (table.s_m[g_in] <= table.end_m[other])
+    other = owners[g_in]
+    moves = (table.length_m[other] > 0) & (place[g_in] <= table.end_m[other])
     row, g_in, g_out = row[moves], g_in[moves], g_out[moves]
     near, far = np.zeros(len(row)), np.zeros(len(row))
     if len(row):
@@ -169,11 +205,22 @@ def stretches_of(table: PathTable, corridors: Corridors) -> Stretches:
         near = np.minimum.reduceat(low, bounds)[::2]
         high[~np.isfinite(high)] = -np.inf
         far = np.maximum.reduceat(high, bounds)[::2]
-    other = table.owner[g_in]
+    other = owners[g_in]
     merges = along[row, g_out] > _ALIGNED_COS
-    merges &= (table.s_m[g_out] - table.s_m[g_in]) > 15.0
+    merges &= (place[g_out] - place[g_in]) > 15.0
     entry = mid[row, g_in] - half[row, g_in]
     return Stretches(
-        row, corridors.rows[row], other, table.s_m[g_in], table.s_m[g_out],
+        row + (rows.start or 0), own[row], other, place[g_in], place[g_out],
         np.where(merges, entry, near), far, merges,
     )  # fmt: skip
+
+
+def joined(*parts: Stretches) -> Stretches:
+    """Several lists of stretches as one."""
+    names = Stretches.__dataclass_fields__
+    return Stretches(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+
+
+def chosen(stretches: Stretches, keep: Mask) -> Stretches:
+    """Some of the stretches."""
+    return Stretches(*(getattr(stretches, n)[keep] for n in Stretches.__dataclass_fields__))

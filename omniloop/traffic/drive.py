@@ -10,10 +10,11 @@ from omniloop.core.geometry import Array
 from omniloop.core.motion import Mask
 from omniloop.traffic.conflicts import yields, yields_to_ego
 from omniloop.traffic.controls import stops
+from omniloop.traffic.ego_track import Ego
 from omniloop.traffic.laws import advance, idm_accel
 from omniloop.traffic.leads import Leads, leads_among
 from omniloop.traffic.parameters import ParameterSet
-from omniloop.traffic.stage import Stage
+from omniloop.traffic.stage import Stage, closer
 
 _LEAST_WISH_MPS = 4.0
 """Who is late drives at least this fast where the recording stood or crept."""
@@ -44,6 +45,8 @@ class State:
         own_us: ``(A,)`` for those that keep their path: the recorded instant they are at.
         rate: ``(A,)`` how fast that instant moves on; 1 in time with the recording.
         stood_s: ``(A,)`` how long it has stood.
+        changed_us: ``(A,)`` when it last began to change lanes; from then on it is no longer
+            held to the recording's pace. Negative if never.
     """
 
     there: Mask
@@ -55,26 +58,7 @@ class State:
     own_us: Array
     rate: Array
     stood_s: Array
-
-
-@dataclass(frozen=True, eq=False)
-class Ego:
-    """Ego at an instant.
-
-    Attributes:
-        local_to_aabb: ``(7,)``.
-        heading_rad, speed_mps: Of its box; the speed is signed.
-        accel_mps2: Along its heading.
-        turn_radps: Rate of turn.
-        on_time: It does what was recorded.
-    """
-
-    local_to_aabb: Array
-    heading_rad: float
-    speed_mps: float
-    accel_mps2: float
-    turn_radps: float
-    on_time: bool
+    changed_us: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +73,13 @@ class Ahead:
 
 
 def look_ahead(
-    stage: Stage, params: ParameterSet, state: State, ego: Ego, time_us: int, now_s: float, guided: bool
+    stage: Stage,
+    params: ParameterSet,
+    state: State,
+    ego: Ego,
+    time_us: int,
+    now_s: float,
+    guided: bool,
 ) -> Ahead:
     """Leads in all corridors, and those that cross or merge.
 
@@ -104,7 +94,7 @@ def look_ahead(
     counts = state.there[:, None] & ~trusted & ~stage.brushed
     leads: Leads = leads_among(
         stage.corridors, station, beyond, state.v_mps, row_m, stage.row_half_m, counts,
-        stage.passes,
+        stage.passes, params.lead.projected_speed,
     )  # fmt: skip
     gap, speed = leads.gap_m, leads.speed_mps
     accel = np.where(leads.who >= 0, state.accel_mps2[leads.who], 0.0) if len(gap) else gap
@@ -117,7 +107,12 @@ def look_ahead(
         nearer = ego_gap < gap
         gap, speed = np.where(nearer, ego_gap, gap), np.where(nearer, ego_speed, speed)
         accel = np.where(nearer, ego.accel_mps2, accel)
-    far = gap > params.lead.look_ahead_m
+    search = params.lead
+    if search.gap_step_m > 0:
+        gap = np.ceil(gap / search.gap_step_m) * search.gap_step_m
+    if search.replayed_stand:
+        speed = np.where((leads.who >= 0) & ~stage.cast.driven[leads.who], 0.0, speed)
+    far = gap > search.look_ahead_m
     gap[far], speed[far] = np.inf, 0.0
     wish = wish_mps(stage, params, state, guided)
     everyone = state.v_mps.copy()
@@ -137,7 +132,7 @@ def look_ahead(
     held = stops(
         stage.controls, table, time_us, state.s_m, state.v_mps, state.there, row_m,
         stage.row_half_m, state.v_mps[rows], stage.drives & ~state.on_time[rows],
-        params.lead.stops_at_red,
+        search.stops_at_red,
     )  # fmt: skip
     nearer = held < gap
     gap, speed = np.where(nearer, held, gap), np.where(nearer, 0.0, speed)
@@ -176,7 +171,7 @@ def step(
     # Vehicles by the law.
     law = idm_accel(
         row_v, np.maximum(wish, np.where(row_on, row_v * 1.2, 0.1)),
-        ahead.gap_m / stage.closeness, ahead.speed_mps, params.idm,
+        closer(ahead.gap_m, stage.closeness, params), ahead.speed_mps, params.idm,
     )  # fmt: skip
     law = np.minimum(law, ahead.yield_mps2)
     if guided:
@@ -187,10 +182,11 @@ def step(
     if ended:
         keeps[:] = False
     if guided:
-        lag = done[rows] - row_s
+        lag = done[rows] - (row_s + row_v * dt_s)
         may = pace[rows] + np.copysign(np.sqrt(2 * _CATCH_UP_MPS2 * np.abs(lag)), lag)
         hold = np.maximum((may - row_v) / dt_s, -params.idm.comfortable_brake_mps2)
-        law = law if ended else np.minimum(law, hold)
+        held = (state.changed_us[rows] < 0) & (not ended)
+        law = np.where(held, np.minimum(law, hold), law)
     moved, after = advance(row_v, law, dt_s, params.idm)
     new_s = np.minimum(row_s + moved, stage.table.end_m[rows])
     # Those that keep their path go through their recording at a slower rate.
@@ -211,7 +207,7 @@ def step(
     on_time[off] = False
     if guided:
         back = (np.abs(done[off] - s[off]) < _CAUGHT_M) & (np.abs(pace[off] - v[off]) < _CAUGHT_MPS)
-        back &= not ended
+        back &= (state.changed_us[off] < 0) & (not ended)
         on_time[off[back]] = True
     slow = rows[~keeps & walk]
     own[slow], rate[slow] = (x[~keeps & walk] for x in (row_own, row_rate))
@@ -223,7 +219,7 @@ def step(
             timetable.speed_mps[slow, low] * (1 - f) + timetable.speed_mps[slow, high] * f
         )
     stood = np.where(v < 0.1, state.stood_s + dt_s, 0.0)
-    return State(state.there, state.left, on_time, s, v, accel, own, rate, stood)
+    return State(state.there, state.left, on_time, s, v, accel, own, rate, stood, state.changed_us)
 
 
 def _emergency_mps2(speed_mps: Array, ahead: Ahead) -> Array:

@@ -47,6 +47,7 @@ class LaneIndex:
             owners.append(np.full(len(on), i))
         self._points, self._heading = np.concatenate(points), np.concatenate(headings)
         self._owner = np.concatenate(owners)
+        self._lines: dict[int, tuple[Array, Array]] = {}
         self._tree = None
         if len(self._points):
             from scipy.spatial import cKDTree
@@ -71,6 +72,19 @@ class LaneIndex:
         rows = np.arange(len(best))
         return np.where(np.isfinite(cost[rows, best]), self._owner[found[rows, best]], -1)
 
+    def line(self, lane: int, ahead_m: float) -> tuple[Array, Array]:
+        """Centre line ``(N, 3)`` of a lane and, beyond its end, of the straightest successors.
+
+        Returns:
+            Points and their arc lengths ``(N,)``; worked out once for each lane.
+        """
+        if lane not in self._lines:
+            centre = self.lanes[lane].centerline
+            heading = float(tangents_rad(centre[:, :2])[-1])
+            line = np.vstack([centre, self.onward(centre[-1], heading, ahead_m)])
+            self._lines[lane] = (line, geometry.arc_length_m(line[:, :2]))
+        return self._lines[lane]
+
     def onward(self, position: Array, heading_rad: float, ahead_m: float) -> Array:
         """Points ``(K, 3)`` that go on from a position ``(3,)`` along its lane and the
         straightest successors, see `core.lanes.extend_along_lanes`; none without a lane."""
@@ -78,7 +92,7 @@ class LaneIndex:
             return np.zeros((0, 3))
         near = self._tree.query_ball_point(position[:2], NEAR_M + _SPACING_M)
         wanted = sorted({int(self._owner[i]) for i in near})
-        reached = {i: 0.0 for i in wanted}
+        reached = dict.fromkeys(wanted, 0.0)
         while wanted:
             i = wanted.pop()
             lane = self.lanes[i]

@@ -13,6 +13,7 @@ from omniloop.traffic.paths import Index, PathTable
 
 NOBODY = -1
 _ALONG_COS = 0.5
+_BEHIND_M, _AHEAD_M, _AHEAD_S = 5.0, 25.0, 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,7 @@ def leads_among(
     row_half_m: Array,
     counts: Mask,
     passes: Mask,
+    projected: bool = True,
     standing_mps: float = 0.5,
 ) -> Leads:
     """Find the lead in each corridor among all actors.
@@ -51,6 +53,7 @@ def leads_among(
         counts: ``(A, R)`` which pairs are looked at.
         passes: ``(A, R)`` pairs of people on foot or on bicycles: they queue behind each other,
             but pass those that they meet.
+        projected: The lead's speed is its component along the corridor, else all of it.
         standing_mps: Slower ones are obstacles however they are turned; of the others those
             that travel across a corridor are not leads in it but cross it.
     """
@@ -70,7 +73,8 @@ def leads_among(
     rows = np.arange(len(row_m))
     nearest = gap[who, rows]
     found = np.isfinite(nearest)
-    speed = np.where(found, speed_mps[who] * along[who, rows], 0.0)
+    share = along[who, rows] if projected else np.ones(len(rows))
+    speed = np.where(found, speed_mps[who] * share, 0.0)
     return Leads(nearest, speed, np.where(found, who, NOBODY))
 
 
@@ -105,25 +109,48 @@ class EgoView:
         )
         self._height = sizes_m[rows, 2]
         self._size = ego_size_m
-        self._reach_m = float(np.hypot(*ego_size_m[:2])) / 2 + float(self._half_w.max(initial=0.0)) + 2.0
+        self._reach_m = (
+            float(np.hypot(*ego_size_m[:2])) / 2 + float(self._half_w.max(initial=0.0)) + 2.0
+        )
         self._near = np.arange(len(at))
 
-    def focus(self, ego_xy: Array, radius_m: float) -> None:
-        """Look only at stations within a radius of ego from now on."""
-        d = self._station[:, :2] - ego_xy
-        self._near = np.flatnonzero(d[:, 0] * d[:, 0] + d[:, 1] * d[:, 1] < radius_m * radius_m)
+    def focus(
+        self, ego_xy: Array, radius_m: float, row_m: Array | None = None, row_v: Array | None = None
+    ) -> None:
+        """Look only at stations within a radius of ego from now on.
 
-    def seen(self, local_to_aabb: Array, heading_rad: Array) -> tuple[Index, Index, Array, Array, Array]:
+        Args:
+            row_m: ``(R,)`` places of the owners, `row_v` their speeds: of their corridors only
+                what they may come to soon is looked at.
+        """
+        d = self._station[:, :2] - ego_xy
+        near = d[:, 0] * d[:, 0] + d[:, 1] * d[:, 1] < radius_m * radius_m
+        if row_m is not None and row_v is not None:
+            near &= self._s_m > (row_m - _BEHIND_M)[self._row]
+            near &= self._s_m < (row_m + _AHEAD_M + _AHEAD_S * row_v)[self._row]
+        self._near = np.flatnonzero(near)
+
+    def seen(
+        self, local_to_aabb: Array, heading_rad: Array, rows: Mask | None = None
+    ) -> tuple[Index, Index, Array, Array, Array]:
         """Where B boxes of ego ``(B, 7)`` stand in corridors.
 
         Args:
             heading_rad: ``(B,)`` where they travel to.
+            rows: ``(R,)`` which corridors are looked at; None for all.
 
         Returns:
             Entries of equal length: index of the box, index of the row, place of the box's
             centre along the corridor, its half length and the share of its speed along it.
         """
         near = self._near
+        if rows is not None:
+            near = near[rows[self._row[near]]]
+        if len(local_to_aabb) > 1 and len(near):
+            low = local_to_aabb[:, :2].min(axis=0) - self._reach_m
+            high = local_to_aabb[:, :2].max(axis=0) + self._reach_m
+            x, y = self._station[near, 0], self._station[near, 1]
+            near = near[(x > low[0]) & (x < high[0]) & (y > low[1]) & (y < high[1])]
         dx = self._station[near, 0] - local_to_aabb[:, 0, None]
         dy = self._station[near, 1] - local_to_aabb[:, 1, None]
         away2 = dx * dx + dy * dy

@@ -97,7 +97,8 @@ def _progress(xy: Array, kept: Index, points: Array, at: Array) -> Array:
     length = np.linalg.norm(step, axis=1)
     along = np.sum((xy - points[chord]) * step, axis=1) / length
     last = before == len(kept) - 1
-    return at[chord] + np.clip(along, np.where(last, length, 0.0), np.where(last, np.inf, length))
+    low, high = np.where(last, length, 0.0), np.where(last, np.inf, length)
+    return np.asarray(at[chord] + np.clip(along, low, high))
 
 
 def _refined(at: Array) -> tuple[Array, Array]:
@@ -188,6 +189,11 @@ class PathTable:
         """The last station ``(A,)`` at or before each actor's place ``(A,)``."""
         found = np.searchsorted(self._key, self._base + s_m, side="right") - 1
         return np.asarray(np.maximum(found, self.start[:-1]))
+
+    def station_of(self, who: Index, s_m: Array) -> Index:
+        """The last station ``(N,)`` at or before places ``(N,)`` of actors ``(N,)``."""
+        found = np.searchsorted(self._key, self._base[who] + s_m, side="right") - 1
+        return np.asarray(np.clip(found, self.start[who], self._last[who]))
 
     def poses(self, s_m: Array, station: Index) -> Array:
         """Poses ``(A, 7)`` at places ``(A,)`` whose stations are known."""

@@ -13,7 +13,15 @@ from omniloop.core.motion import Mask, Trajectory
 from omniloop.traffic.cast import Cast, cast_of
 from omniloop.traffic.conflicts import Times, recorded_times
 from omniloop.traffic.controls import Controls, controls_of
-from omniloop.traffic.corridors import Corridors, Stretches, corridors_of, stretches_of
+from omniloop.traffic.corridors import (
+    Corridors,
+    Stretches,
+    chosen,
+    corridors_of,
+    joined,
+    stretches_of,
+    with_new_path,
+)
 from omniloop.traffic.lane_index import LaneIndex
 from omniloop.traffic.laws import idm_accel
 from omniloop.traffic.leads import EgoView, leads_among
@@ -72,50 +80,82 @@ def stage_of(session: SessionInfo, params: ParameterSet, guided: bool) -> Stage:
     free_mps = None if guided else params.idm.desired_speed_mps
     cast = cast_of(scene, lanes, session.handover_us, session.end_us, free_mps)
     rows = np.flatnonzero(cast.driven | cast.kept)
-    stage = _with_paths(
-        session, params, cast, lanes, cast.paths, rows,
-        np.ones(len(rows)), np.zeros((len(cast.paths), len(rows)), dtype=bool),
+    table = PathTable(cast.paths)
+    corridors = corridors_of(table, rows, cast.sizes_m, _buffer_m(params))
+    stage = _stage(
+        session, params, cast, lanes, table, rows, corridors, stretches_of(table, corridors),
+        _lanes_under(lanes, table, cast.driven[table.owner]), np.ones(len(rows)),
+        np.zeros((len(cast.paths), len(rows)), dtype=bool),
     )  # fmt: skip
     closeness, brushed = _habits(stage, scene.ego.shift_body(session.vehicle.rig_to_aabb), params)
     return replace(stage, closeness=closeness if guided else np.ones(len(rows)), brushed=brushed)
 
 
-def with_path(session: SessionInfo, params: ParameterSet, stage: Stage, who: int, path: Path) -> Stage:
-    """The stage after one actor has taken another path."""
+def with_path(
+    session: SessionInfo, params: ParameterSet, stage: Stage, who: int, path: Path
+) -> Stage:
+    """The stage after one actor has taken another path; only what that changes is worked out."""
     paths = list(stage.table.paths)
     paths[who] = path
-    return _with_paths(
-        session, params, stage.cast, stage.lanes, paths, stage.rows, stage.closeness, stage.brushed
+    cast, was, table = stage.cast, stage.table, PathTable(paths)
+    corridors = with_new_path(stage.corridors, was, table, who, cast.sizes_m, _buffer_m(params))
+    row = int(np.searchsorted(stage.rows, who))
+    others = stretches_of(table, corridors, who=who)
+    stretches = joined(
+        chosen(stage.stretches, (stage.stretches.owner != who) & (stage.stretches.other != who)),
+        chosen(others, others.owner != who),
+        stretches_of(table, corridors, slice(row, row + 1)),
     )
+    mine = table.owner == who
+    lane = np.empty(len(table.s_m), dtype=np.int64)
+    lane[~mine] = stage.lane[was.owner != who]
+    lane[mine] = _lanes_under(stage.lanes, table, mine)[mine]
+    return _stage(
+        session, params, cast, stage.lanes, table, stage.rows, corridors, stretches, lane,
+        stage.closeness, stage.brushed,
+    )  # fmt: skip
 
 
-def _with_paths(
-    session: SessionInfo, params: ParameterSet, cast: Cast, lanes: LaneIndex, paths: list[Path],
-    rows: Index, closeness: Array, brushed: Mask,
-) -> Stage:  # fmt: skip
-    table = PathTable(paths)
-    corridors = corridors_of(table, rows, cast.sizes_m, params.lead.buffer_m)
-    stretches = stretches_of(table, corridors)
-    driven = cast.driven[table.owner] if len(table.owner) else np.zeros(0, dtype=bool)
+def _lanes_under(lanes: LaneIndex, table: PathTable, wanted: Mask) -> Index:
+    """Lanes ``(S,)`` under the stations that are wanted, -1 elsewhere and for none."""
     lane = np.full(len(table.s_m), -1)
-    at = np.flatnonzero(driven)
+    at = np.flatnonzero(wanted)
     lane[at] = lanes.nearest(table.local_to_aabb[at, :2], table.tangent_rad[at])
+    return lane
+
+
+def _stage(
+    session: SessionInfo, params: ParameterSet, cast: Cast, lanes: LaneIndex, table: PathTable,
+    rows: Index, corridors: Corridors, stretches: Stretches, lane: Index, closeness: Array,
+    brushed: Mask,
+) -> Stage:  # fmt: skip
     limits = np.array(
         [np.nan if x.speed_limit_mps is None else x.speed_limit_mps for x in lanes.lanes] + [np.nan]
     )
+    half_m = cast.sizes_m[rows, 0] / 2
     return Stage(
         cast=cast, lanes=lanes, table=table, rows=rows, drives=cast.driven[rows],
-        row_half_m=cast.sizes_m[rows, 0] / 2 if len(rows) else np.zeros(0),
-        corridors=corridors, stretches=stretches,
+        row_half_m=half_m, corridors=corridors, stretches=stretches,
         times=recorded_times(table, stretches, cast.sizes_m),
         controls=controls_of(
-            session.scene.map, lanes, table, rows, cast.driven[rows], cast.walks, lane,
-            cast.sizes_m[rows, 0] / 2, session.handover_us,
+            session.scene.map, lanes, table, rows, cast.driven[rows], cast.walks, lane, half_m,
+            session.handover_us,
         ),
-        ego=EgoView(table, rows, cast.sizes_m, session.vehicle.size_m, params.lead.buffer_m),
+        ego=EgoView(table, rows, cast.sizes_m, session.vehicle.size_m, _buffer_m(params)),
         limit_mps=limits[lane], lane=lane, closeness=closeness, brushed=brushed,
         passes=~(cast.vehicle[:, None] | cast.vehicle[rows]),
     )  # fmt: skip
+
+
+def _buffer_m(params: ParameterSet) -> float:
+    """Room beside a corridor; a set that looks into lanes is given corridors without any."""
+    return params.lead.buffer_m if params.lead.corridor == "widths" else 0.0
+
+
+def closer(gap_m: Array, closeness: Array | float, params: ParameterSet) -> Array:
+    """Gaps as those see them who keep a share of the law's; a standing gap stays what it is."""
+    s0 = params.idm.min_gap_m
+    return np.where(gap_m > s0, (gap_m - s0) / closeness + s0, gap_m)
 
 
 def _habits(stage: Stage, ego: Trajectory, params: ParameterSet) -> tuple[Array, Mask]:
@@ -150,12 +190,15 @@ def _habits(stage: Stage, ego: Trajectory, params: ParameterSet) -> tuple[Array,
             stage.ego.focus(box[:2], np.inf)
             ego_gap, ego_along = stage.ego.lead(box, heading, ego_v, row_m, stage.row_half_m)
             nearer = ego_gap < lead_gap
-            lead_gap, lead_v = np.where(nearer, ego_gap, lead_gap), np.where(nearer, ego_along, lead_v)
+            lead_gap, lead_v = (
+                np.where(nearer, ego_gap, lead_gap),
+                np.where(nearer, ego_along, lead_v),
+            )
         after = timetable.speed_mps[rows, min(column + 1, len(timetable.times_us) - 1)]
         recorded = (after - row_v) / 0.1 - _DOUBT_MPS2
         wish = np.maximum(table.pace_mps[station[rows]], np.maximum(row_v, 1.0)) * 1.1
         shares = np.array([
-            idm_accel(row_v, wish, np.maximum(lead_gap, 0.05) / k, lead_v, p) for k in _CLOSENESS
+            idm_accel(row_v, wish, closer(lead_gap, k, params), lead_v, p) for k in _CLOSENESS
         ])  # fmt: skip
         fits = shares >= np.minimum(recorded, 0.0)
         asked.append(np.where(fits.any(axis=0), _CLOSENESS[fits.argmax(axis=0)], _CLOSENESS[-1]))
@@ -177,5 +220,7 @@ def ego_box(ego: Trajectory, time_us: int) -> tuple[Array, float, float]:
     poses = ego.sample([lo, time_us, hi])
     step = poses[2, :2] - poses[0, :2]
     heading = float(geometry.yaw_rad(poses[1]))
-    speed = float(np.cos(heading) * step[0] + np.sin(heading) * step[1]) / max((hi - lo) / 1e6, 1e-6)
+    speed = float(np.cos(heading) * step[0] + np.sin(heading) * step[1]) / max(
+        (hi - lo) / 1e6, 1e-6
+    )
     return poses[1], heading, speed
