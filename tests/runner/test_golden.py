@@ -33,7 +33,7 @@ def test_straight_on_at_10_hz_without_a_camera(tmp_path, shared_data):
     )
     scores = {name: value.value for name, value in result.metrics.items()}
     assert (scores["collision"], scores["offroad"]) == (1.0, 0.0)
-    assert scores["distance_driven_m"] == pytest.approx(72.7481317, abs=1e-5)
+    assert scores["distance_driven_m"] == pytest.approx(72.7494309, abs=1e-5)
     assert scores["progress_m"] == pytest.approx(29.6663813, abs=1e-5)
     assert scores["displacement_final_m"] == pytest.approx(57.3242844, abs=1e-5)
 
