@@ -41,7 +41,7 @@ def list_plugins(kind: str | None) -> None:
                 typer.echo(f"      {group}.{parameter.name}{default}")
 
 
-def score_again(run_dir: Path) -> int:
+def score_again(run_dir: Path, *, frames: bool = False) -> int:
     """Score a run's logs again, rewrite its results, say what changed; return 0.
 
     Raises:
@@ -49,10 +49,14 @@ def score_again(run_dir: Path) -> int:
     """
     from rich.console import Console
 
+    from omniloop.report.runs import read_run
+    from omniloop.report.score_tables import write_score_tables
     from omniloop.report.table import print_scores
     from omniloop.runner.rescore import rescore
 
-    outcome = rescore(run_dir)
+    outcome = rescore(run_dir, frames=frames)
+    if outcome.results:
+        write_score_tables(read_run(run_dir))
     print_scores(outcome.results, Console())
     for line in outcome.changes:
         typer.echo(line)
@@ -71,12 +75,13 @@ def report_again(run_dir: Path) -> int:
     from rich.console import Console
 
     from omniloop.report.html import write_report
+    from omniloop.report.runs import read_run
+    from omniloop.report.score_tables import write_score_tables
     from omniloop.report.table import print_scores
-    from omniloop.runlog.folder import open_existing
-    from omniloop.runlog.results import read_results
 
-    folder = open_existing(run_dir)
-    results = read_results(folder)
-    print_scores(results, Console())
-    typer.echo(f"report: {write_report(folder)}")
+    run = read_run(run_dir)
+    print_scores(run.results, Console())
+    tables = write_score_tables(run)
+    typer.echo(f"report: {write_report(run.path)}")
+    typer.echo(f"scores: {', '.join(map(str, tables))}")
     return 0

@@ -1,4 +1,4 @@
-"""The command line: `omniloop run|serve|score|digest|report|scenes|plugins|doctor|bench`.
+"""The command line: `omniloop run|serve|score|digest|report|tables|compare|scenes|plugins|...`.
 
 Each command imports what it needs when it is called, so that `--help` is quick.
 """
@@ -14,7 +14,10 @@ from typing import Annotated
 import typer
 
 from omniloop.cli import bench as bench_commands
+from omniloop.cli import metrics as metrics_commands
+from omniloop.cli import rerender as rerender_commands
 from omniloop.cli import scenes as scenes_commands
+from omniloop.cli import suite as suite_commands
 
 app = typer.Typer(
     name="omniloop", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
@@ -25,6 +28,10 @@ app = typer.Typer(
 )  # fmt: skip
 app.add_typer(bench_commands.app, name="bench")
 app.add_typer(scenes_commands.app, name="scenes")
+app.add_typer(metrics_commands.app, name="metrics")
+app.add_typer(suite_commands.app, name="suite")
+app.command()(rerender_commands.rerender)
+app.command()(rerender_commands.backends)
 
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/demo.")]
 
@@ -42,6 +49,7 @@ Settings are written KEY=VALUE; a group's name chooses one of its kinds.
     omniloop run renderer.chunk=0 renderer.fps=10   frame by frame
     omniloop run sync=postfetch sync.decisions_per_chunk=2
     omniloop run imperfection=all             noise, latency, lost frames and more
+    omniloop run suite=smoke                  scenes, seeds and metrics as one
     omniloop run run.name=big run.resume=true       go on with a run
     omniloop run --show                       print settings and stop
 
@@ -122,16 +130,22 @@ def serve(
 
 
 @app.command()
-def score(run_dir: RunDir) -> None:
+def score(
+    run_dir: RunDir,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="Look at logged images too: alpasim_img_is_black.")
+    ] = False,
+) -> None:
     """Score a run again from its logs alone, and rewrite its results.
 
-    **Example**
+    **Examples**
 
         omniloop score runs/demo
+        omniloop score runs/demo --frames
     """
     from omniloop.cli.inspect import score_again
 
-    raise typer.Exit(score_again(run_dir))
+    raise typer.Exit(score_again(run_dir, frames=frames))
 
 
 @app.command()
@@ -160,6 +174,106 @@ def report(run_dir: RunDir) -> None:
     from omniloop.cli.inspect import report_again
 
     raise typer.Exit(report_again(run_dir))
+
+
+class Grouping(StrEnum):
+    """What the rollouts of a table's row have in common."""
+
+    RUN = "run"
+    SCENE = "scene"
+    TAG = "tag"
+    ROLLOUT = "rollout"
+
+
+class TableFormat(StrEnum):
+    """How a table is written."""
+
+    MD = "md"
+    CSV = "csv"
+    LATEX = "latex"
+    PARQUET = "parquet"
+
+
+class ComparisonFormat(StrEnum):
+    """How a comparison is printed."""
+
+    TEXT = "text"
+    MD = "md"
+    CSV = "csv"
+    LATEX = "latex"
+
+
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric", help="Scores by name, with * for any letters, with commas or repeated."
+    ),
+]
+
+
+@app.command()
+def tables(
+    run_dir: RunDir,
+    by: Annotated[Grouping, typer.Option(help="What a row's rollouts share.")] = Grouping.RUN,
+    form: Annotated[
+        TableFormat, typer.Option("--format", help="csv and parquet hold every number in full.")
+    ] = TableFormat.MD,
+    metric: Metrics = None,
+    out: Annotated[Path | None, typer.Option(help="A file; else it is printed.")] = None,
+) -> None:
+    """Print the scores of a run with 95 % intervals, over all of it or by scene or tag.
+
+    **Examples**
+
+        omniloop tables runs/demo
+        omniloop tables runs/demo --by scene --metric incident,progress_rel
+        omniloop tables runs/demo --by tag --format latex --out scores.tex
+    """
+    from omniloop.cli.tables import print_tables
+
+    raise typer.Exit(print_tables(run_dir, by.value, form.value, _split(metric), out))
+
+
+@app.command()
+def compare(
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN ...", help="The others against the first.")
+    ],
+    metric: Metrics = None,
+    form: Annotated[
+        ComparisonFormat, typer.Option("--format", help="How to print it.")
+    ] = ComparisonFormat.TEXT,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for tables as CSV, Markdown and LaTeX.")
+    ] = None,
+    rank_by: Annotated[
+        str | None, typer.Option(help="Compare rankings of policies: renderer, renderer.chunk, ...")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Metres between egos at which rollouts have parted.")
+    ] = 0.1,
+    logs: Annotated[bool, typer.Option(help="Read the logs to find when rollouts part.")] = True,
+) -> None:
+    """Compare runs of the same scenes and seeds: paired differences with 95 % intervals.
+
+    **Examples**
+
+        omniloop compare runs/a runs/b
+        omniloop compare runs/a runs/b --metric 'collision*' --format md
+        omniloop compare runs/a runs/b runs/c runs/d --rank-by renderer --out compared
+    """
+    from omniloop.cli.compare import compare_runs
+
+    done = compare_runs(
+        run_dirs, wanted=_split(metric), kind=form.value, out=out, rank_by=rank_by,
+        tolerance_m=tolerance, logs=logs,
+    )  # fmt: skip
+    raise typer.Exit(done)
+
+
+def _split(names: list[str] | None) -> list[str] | None:
+    found = [part.strip() for name in names or () for part in name.split(",")]
+    return [part for part in found if part] or None
 
 
 @app.command()

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from omniloop.configs.schema import RunConfig
 from omniloop.core.errors import OmniloopError
 from omniloop.report.html import write_report
+from omniloop.report.runs import read_run
+from omniloop.report.score_tables import write_score_tables
 from omniloop.report.table import print_scores
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup
@@ -33,6 +35,9 @@ class _Watcher:
         for exclusion in setup.exclusions:
             self._console.print(f"excluded {exclusion.scene_id}: {exclusion.reason}", markup=False)
         resumed = f", {done} already there" if done else ""
+        if setup.suite is not None:
+            suite = setup.suite
+            self._console.print(f"suite {suite.name}, sha256 {suite.sha256}", markup=False)
         self._console.print(f"{todo} rollout(s) into {run_dir}{resumed}", markup=False)
         if self._console.is_terminal and todo:
             self._bar = Progress(
@@ -83,6 +88,8 @@ def run_and_report(config: RunConfig) -> int:
     finally:
         watcher.close()
     report = write_report(finished.run_dir)
+    if finished.results:
+        write_score_tables(read_run(finished.run_dir))
     print_scores(finished.results, console)
     for warning in finished.warnings:
         console.print(f"warning: {warning}", markup=False)

@@ -1,6 +1,7 @@
 """Composition of config groups and overrides by Hydra, and nothing but composition.
 
-Three things happen before Hydra's grammar sees an override:
+``suite=NAME`` brings what a suite pins (`omniloop.configs.suite`). Three things happen before
+Hydra's grammar sees an override:
 
 * a key whose value is a string (a path, an id, a name, a plugin's string argument) is
   taken verbatim, since the grammar rejects ``path=/a(1)/x`` and reads ``1e5`` as a number;
@@ -12,11 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omniloop.configs.schema import GROUP_NAMES, RunConfig, validate
 from omniloop.core.errors import ConfigError, nearest
 from omniloop.core.registry import GROUPS, load_class, parameters
+
+if TYPE_CHECKING:
+    from omniloop.configs.suite import Suite
 
 _VERBATIM = {"scenes.path", "scenes.ids", "scenes.edit", "run.dir", "run.name"}
 _NULLS = {"null", "None", ""}
@@ -71,6 +75,25 @@ def _is_text(kind: str, name: str, argument: str) -> bool:
     )
 
 
+def _suite(given: list[tuple[str, str]]) -> tuple[Suite | None, list[tuple[str, str]]]:
+    """The suite asked for, and all other settings, the kinds that it chooses first."""
+    wanted = [value for key, value in given if key == "suite"]
+    if not wanted:
+        return None, given
+    if len(wanted) > 1:
+        raise ConfigError(
+            "a run is of one suite", where=" ".join(f"suite={name}" for name in wanted),
+            remedy="give one; a suite of your own may hold the entries of both",
+        )  # fmt: skip
+    from omniloop.configs.suite import read_suite
+
+    suite = read_suite(wanted[0])
+    others = [(key, value) for key, value in given if key != "suite"]
+    for key, value in others:
+        suite.refuse(key, value)
+    return suite, [*suite.choices.items(), *others]
+
+
 def compose(overrides: Sequence[str]) -> RunConfig:
     """Compose and validate the config of a run.
 
@@ -78,7 +101,9 @@ def compose(overrides: Sequence[str]) -> RunConfig:
         overrides: ``key=value`` as typed on the command line.
 
     Raises:
-        ConfigError: an override cannot be read, or a setting is unknown or unusable.
+        ConfigError: an override cannot be read, a setting is unknown or unusable, or a suite
+            pins it.
+        SceneError: a suite is not right.
         PluginError: a plugin is unknown.
     """
     from hydra import compose as hydra_compose
@@ -92,8 +117,8 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     verbatim: dict[str, str | None] = {}
     rest: list[tuple[str, str]] = []
     plugin_names = _defaults()
-    for override in overrides:
-        key, value = _split(override)
+    suite, settings = _suite([_split(override) for override in overrides])
+    for key, value in settings:
         if key in GROUP_NAMES:
             choice, plugin = _choose(key, value)
             groups.append(f"{key}={choice}")
@@ -107,8 +132,8 @@ def compose(overrides: Sequence[str]) -> RunConfig:
         group, _, argument = key.partition(".")
         if group not in GROUP_NAMES:
             raise ConfigError(
-                f"unknown setting '{key}'.{nearest(group, GROUP_NAMES)}",
-                where=f"{key}={value}", remedy=f"groups: {', '.join(GROUP_NAMES)}",
+                f"unknown setting '{key}'.{nearest(group, (*GROUP_NAMES, 'suite'))}",
+                where=f"{key}={value}", remedy=f"groups: {', '.join(GROUP_NAMES)}; or suite=NAME",
             )  # fmt: skip
         plugin_name = plugin_names.get(group, "none")
         if key in _VERBATIM or (
@@ -132,4 +157,10 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     for key, text_value in verbatim.items():
         group, _, argument = key.partition(".")
         raw[group][argument] = text_value
-    return validate(raw)
+    if suite is None:
+        return validate(raw)
+    suite.apply(raw)
+    try:
+        return validate(raw)
+    except ConfigError as error:
+        raise suite.blamed(error) from error

@@ -115,6 +115,17 @@ class RunSettings(_Strict):
         return value
 
 
+class SuiteConfig(_Strict):
+    """The suite that a run is of; what it pins stands in the other groups."""
+
+    name: str
+    version: int
+    file: str
+    description: str = ""
+    settings: list[str] = []
+    """Keys that it pins besides scenes, seeds and metrics."""
+
+
 class RunConfig(_Strict):
     """Everything that `omniloop run` can be told."""
 
@@ -128,6 +139,7 @@ class RunConfig(_Strict):
     imperfection: ImperfectionSettings = ImperfectionSettings()
     metrics: dict[str, dict[str, Any]]
     run: RunSettings
+    suite: SuiteConfig | None = None
 
     @field_validator("metrics", mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from omniloop.core.contracts import MetricValue, Plan, Route
-from omniloop.core.motion import ActorMotion, EgoMotion
+from omniloop.core.motion import ActorMotion, EgoMotion, Mask, Times
 from omniloop.core.scene import Scene
 from omniloop.core.schedule import Schedule
 
@@ -36,6 +36,21 @@ class Decision:
 
 
 @dataclass(frozen=True, eq=False)
+class BlackFrames:
+    """Which frames of a camera are black, all values at most 10 of 255.
+
+    Attributes:
+        camera_id: The camera.
+        capture_us: ``(N,)`` of its delivered frames, increasing.
+        black: ``(N,)``.
+    """
+
+    camera_id: str
+    capture_us: Times
+    black: Mask
+
+
+@dataclass(frozen=True, eq=False)
 class RolloutRecord:
     """Everything simulated in a rollout but the images.
 
@@ -47,6 +62,7 @@ class RolloutRecord:
         decisions: Every call of the policy, in order.
         privileged: What the policy was allowed to see beyond sensors.
         stopped_by: Why it ended before the schedule's end; empty if it did not.
+        black_frames: Of one camera, if someone looked at its images; else None.
     """
 
     session_id: str
@@ -58,6 +74,7 @@ class RolloutRecord:
     decisions: Sequence[Decision]
     privileged: tuple[str, ...] = ()
     stopped_by: str = ""
+    black_frames: BlackFrames | None = None
 
     def __repr__(self) -> str:
         return f"RolloutRecord({self.session_id!r}, up to {self.frontier_us} us)"

@@ -8,19 +8,32 @@ import numpy as np
 
 from omniloop.core.contracts import MetricValue
 from omniloop.core.record import RolloutRecord
+from omniloop.metrics.definition import MetricDefinition
 from omniloop.metrics.recording import recorded_xy
 from omniloop.metrics.samples import score_samples
-from omniloop.metrics.values import NOTHING_DRIVEN, undefined
+from omniloop.metrics.values import NEVER_DRIVEN, NOTHING_DRIVEN, own, undefined
+
+_UNDEFINED = f"{NEVER_DRIVEN}; the recording ends before the rollout"
+_SOURCE = "FDE and ADE of motion forecasting, applied to what was driven (Waymax, `log_divergence`)"
 
 
 class DisplacementMetric:
     """Distance of the rig origin from the recorded one at the same times, in the plane.
 
-    At the last score sample and the mean over all of them, in metres. Undefined when
-    nothing was driven and when the recording ends before the rollout.
+    It tells how far ego is ahead or behind as well as how far beside.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("displacement_final_m", "displacement_mean_m")
+    definitions: ClassVar[tuple[MetricDefinition, ...]] = (
+        own(
+            "displacement_final_m", "m", "distance of ego from the recorded ego at the end",
+            "last sample", undefined=_UNDEFINED, source=_SOURCE,
+        ),
+        own(
+            "displacement_mean_m", "m", "mean over t of the distance of ego from the recorded ego",
+            "mean over samples", undefined=_UNDEFINED, source=_SOURCE,
+        ),
+    )  # fmt: skip
+    names = tuple(d.name for d in definitions)
 
     def compute(self, record: RolloutRecord) -> list[MetricValue]:
         """See `Metric`."""

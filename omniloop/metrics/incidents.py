@@ -11,13 +11,22 @@ from omniloop.core.contracts import MetricValue
 from omniloop.core.record import RolloutRecord
 from omniloop.core.time import US_PER_S
 from omniloop.metrics.contacts import STOPPED_MPS, VERTICAL_TOLERANCE_M, contacts
+from omniloop.metrics.definition import MetricDefinition
 from omniloop.metrics.excursions import TOLERANCE_M, excursions
 from omniloop.metrics.recording import path_offsets
 from omniloop.metrics.samples import ScoreSamples, score_samples
-from omniloop.metrics.values import NOTHING_DRIVEN, threshold, undefined
+from omniloop.metrics.values import FLAG, NEVER_DRIVEN, NOTHING_DRIVEN, own, threshold, undefined
 
 TUBE_M = 4.0
 """Radius of the tube around the recorded path (AlpaSim, `max_dist_to_gt_trajectory`)."""
+
+_SETTINGS = (
+    ("stopped_mps", STOPPED_MPS), ("vertical_tolerance_m", VERTICAL_TOLERANCE_M),
+    ("offroad_tolerance_m", TOLERANCE_M),
+)  # fmt: skip
+_TUBE_SETTINGS = (("tube_m", TUBE_M), *_SETTINGS)
+_UNDEFINED = f"{NEVER_DRIVEN}; the tube is off"
+_SOURCE = "AlpaSim, `max_dist_to_gt_trajectory`, the crossing row kept"
 
 
 @dataclass(frozen=True)
@@ -30,19 +39,20 @@ class _Incident:
 class IncidentsMetric:
     """Whether a collision or an excursion off the road happened after handover.
 
-    `incident` is 1 if there is any contact (`CollisionMetric`) or excursion
-    (`OffroadMetric`), else 0. `incident_at_fault` leaves out contacts that are not at
-    fault; an excursion always is. `time_to_incident_s` runs from handover to the first.
+    Contacts are those of `collision`, excursions those of `offroad`, with the same defaults. An
+    excursion counts as at fault. A contact that is not at fault does not hide a later incident
+    that is. Where `offroad` is undefined, collisions alone count, and the details say so. Set the
+    thresholds together with those of `collision` and `offroad` if the values are to agree.
 
-    The tube holds what happens up to and including the first score sample at which the
-    rig origin is `tube_m` or more from the recorded path: what other actors do and what
-    a reconstructed scene shows farther off means little (AlpaSim's rule, the crossing row
-    kept). `incident_in_tube` is 1 if an incident began in it, else 0, and
-    `distance_in_tube_m` is the distance driven in it: state it beside every rate.
+    *The tube* holds everything up to and including the first score sample at which the rig origin
+    is `tube_m` or more from the recorded path (`path_distance`). That sample itself still counts.
+    What follows does not, even if ego comes back: far from the recording, replayed traffic and
+    reconstructed images mean little. A policy that leaves the tube early is judged on a short and
+    easy part, so state `distance_in_tube_m` beside every rate.
 
-    All are undefined when nothing was driven, the time also without an incident and the
-    tube's values without a tube. Where off-road is undefined, collisions alone count; the
-    details of `incident` say so.
+    *Details*: `incident` says what counts ("collisions and off-road", or collisions alone and
+    why); `incident_in_tube` gives `tube_m`, `left_us` (null if ego stays inside) and `at_fault`;
+    `time_to_incident_s` gives the `kind` and `distance_driven_m` up to it.
 
     Args:
         tube_m: Radius of the tube; None for none.
@@ -51,9 +61,31 @@ class IncidentsMetric:
         offroad_tolerance_m: `tolerance_m` of `OffroadMetric`.
     """
 
-    names: ClassVar[tuple[str, ...]] = (
-        "incident", "incident_at_fault", "incident_in_tube", "distance_in_tube_m", "time_to_incident_s",
+    definitions: ClassVar[tuple[MetricDefinition, ...]] = (
+        own(
+            "incident", FLAG, "1 if there is a contact or an excursion off the road",
+            "any sample", "rate", settings=_SETTINGS,
+        ),
+        own(
+            "incident_at_fault", FLAG, "as `incident`, without contacts that are not at fault",
+            "any sample", "rate", settings=_SETTINGS,
+        ),
+        own(
+            "incident_in_tube", FLAG, "1 if an incident began in the tube",
+            "any sample in the tube", "rate", undefined=_UNDEFINED, source=_SOURCE,
+            settings=_TUBE_SETTINGS,
+        ),
+        own(
+            "distance_in_tube_m", "m", "distance driven in the tube", "sum over samples in the tube",
+            "sum", "neither", undefined=_UNDEFINED, source=_SOURCE, settings=_TUBE_SETTINGS,
+        ),
+        own(
+            "time_to_incident_s", "s", "from handover to the start of the first incident",
+            "first incident", "mean", "higher", undefined=f"{NEVER_DRIVEN}; there is no incident",
+            settings=_SETTINGS,
+        ),
     )  # fmt: skip
+    names = tuple(d.name for d in definitions)
 
     def __init__(
         self,

@@ -8,9 +8,11 @@ from omniloop.core import geometry
 from omniloop.core.contracts import MetricValue
 from omniloop.core.motion import as_times
 from omniloop.core.record import RolloutRecord
-from omniloop.metrics.recording import path_offsets, recorded_path, recorded_xy
+from omniloop.metrics.definition import MetricDefinition
+from omniloop.metrics.recording import path_offsets, recorded_xy
 from omniloop.metrics.samples import score_samples
-from omniloop.metrics.values import NOTHING_DRIVEN, threshold, undefined
+from omniloop.metrics.values import NEVER_DRIVEN, NOTHING_DRIVEN, own, threshold, undefined
+from omniloop.scenes.recorded_path import recorded_path
 
 MIN_RECORDED_M = 2.0
 """Below this a ratio of progress says nothing (nuPlan's floor of 2 m)."""
@@ -23,16 +25,32 @@ class ProgressMetric:
     at handover to the one nearest at the end; it is negative for an ego that goes back.
     `progress_rel` is max(0, progress) over the recording's own progress in the same
     period: above 1 for an ego that is ahead of the recording. `distance_driven_m` is the
-    length of what the rig origin drove, sampled on the score grid.
-
-    Undefined when nothing was driven; `progress_rel` also when the recording ends before
-    the rollout, or makes less than `min_recorded_m` of progress.
+    length of what the rig origin drove, sampled on the score grid. Where the path crosses or
+    doubles itself, the nearest point may jump. See `incidents` for the distance in the tube.
 
     Args:
         min_recorded_m: The least progress of the recording to compare with.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("progress_m", "progress_rel", "distance_driven_m")
+    definitions: ClassVar[tuple[MetricDefinition, ...]] = (
+        own(
+            "progress_m", "m", "s(end) - s(handover), s the place of the nearest point of the recorded path",
+            "last sample less the first", "mean", "higher",
+        ),
+        own(
+            "progress_rel", "1", "max(0, progress_m) / the recording's own progress in the same period",
+            "last sample less the first", "mean", "higher",
+            undefined=f"{NEVER_DRIVEN}; the recording ends before the rollout; it makes less than "
+            "min_recorded_m of progress",
+            source="Omniloop; the floor is nuPlan's, `ego_progress_along_expert_route`",
+            settings=(("min_recorded_m", MIN_RECORDED_M),),
+        ),
+        own(
+            "distance_driven_m", "m", "length of the way of the rig origin in the plane",
+            "sum over samples", "sum", "neither",
+        ),
+    )  # fmt: skip
+    names = tuple(d.name for d in definitions)
 
     def __init__(self, min_recorded_m: float = MIN_RECORDED_M) -> None:
         self.min_recorded_m = threshold("metrics.progress.min_recorded_m", min_recorded_m)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from omniloop.core import geometry
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Times
@@ -14,11 +12,7 @@ from omniloop.core.record import RolloutRecord
 from omniloop.core.scene import Scene
 from omniloop.metrics.samples import score_samples
 from omniloop.metrics.values import NOTHING_DRIVEN
-
-PATH_STEP_M = 0.25
-"""One recorded pose per so much path makes the polyline: poses at 170 Hz carry noise of
-millimetres, which adds up to metres of path while ego stands. On a circle of 5 m radius
-such a chord is 1.6 mm off; in real recordings it is up to 2 cm."""
+from omniloop.scenes.recorded_path import recorded_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +26,6 @@ class PathOffsets:
 
     s_m: Array
     distance_m: Array
-
-
-@once_per_object
-def recorded_path(scene: Scene) -> Array:
-    """The recorded ego path as a polyline ``(M, 2)``; its first and last pose are kept."""
-    xy = scene.ego.poses[:, :2]
-    # The offset keeps poses exactly one step apart from being told apart by rounding.
-    bucket = np.floor((geometry.arc_length_m(xy) + 1e-6) / PATH_STEP_M)
-    keep = np.append(np.flatnonzero(np.diff(bucket, prepend=-1.0)), len(xy) - 1)
-    return np.asarray(xy[np.unique(keep)])
 
 
 @once_per_object

@@ -29,6 +29,7 @@ class EgoSamples:
         local_to_rig: ``(K, 7)``.
         local_to_aabb: ``(K, 7)`` poses of its box centre.
         velocity_mps: ``(K, 2)`` velocity of the rig origin in the plane of `local`.
+        yaw_rate_radps: ``(K,)`` rate of turn about the rig's z axis.
         corners_xy: ``(K, 4, 2)`` corners of its footprint, see `geometry.box_corners_xy`.
     """
 
@@ -36,6 +37,7 @@ class EgoSamples:
     local_to_rig: Array
     local_to_aabb: Array
     velocity_mps: Array
+    yaw_rate_radps: Array
     corners_xy: Array
 
     @property
@@ -87,18 +89,19 @@ class ScoreSamples:
 def sample_ego(ego: EgoMotion, vehicle: Vehicle, times_us: Times) -> EgoSamples:
     """Interpolate committed ego states at times ``(K,)`` inside them.
 
-    Poses as `Trajectory.sample`, the velocity (in the rig frame) linearly.
+    Poses as `Trajectory.sample`, velocities (in the rig frame) linearly.
     """
     lo, hi, alpha = bracket(ego.times_us, times_us)
     poses = geometry.interpolate_poses(ego.local_to_rig[lo], ego.local_to_rig[hi], alpha)
-    before = ego.dynamics[lo, :3]
-    velocity = before + alpha[:, None] * (ego.dynamics[hi, :3] - before)
+    before = ego.dynamics[lo, :6]
+    motion = before + alpha[:, None] * (ego.dynamics[hi, :6] - before)
     boxes = geometry.shift_body(poses, vehicle.rig_to_aabb[:3])
     return EgoSamples(
         times_us=times_us,
         local_to_rig=poses,
         local_to_aabb=boxes,
-        velocity_mps=geometry.rotate(poses[:, 3:], velocity)[:, :2],
+        velocity_mps=geometry.rotate(poses[:, 3:], motion[:, :3])[:, :2],
+        yaw_rate_radps=motion[:, 5],
         corners_xy=geometry.box_corners_xy(boxes, vehicle.size_m),
     )
 

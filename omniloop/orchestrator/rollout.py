@@ -13,10 +13,7 @@ from omniloop.core.contracts import (
     Observation,
     Plan,
     PolicySpec,
-    RenderRequest,
-    RenderResult,
     Route,
-    SessionInfo,
     TrafficRequest,
     VehicleRequest,
 )
@@ -27,13 +24,14 @@ from omniloop.core.replay import RecordedEgo
 from omniloop.core.route import route_at
 from omniloop.orchestrator.events import Event, EventQueue, Phase
 from omniloop.orchestrator.fetch import Fetch, fetch_strategy
+from omniloop.orchestrator.frame_call import render_frames
 from omniloop.orchestrator.grounding import Grounding
 from omniloop.orchestrator.interval import Interval
 from omniloop.orchestrator.observe import FrameBuffer, ego_history
 from omniloop.orchestrator.plans import Plans
 from omniloop.orchestrator.recorder import Recorder
 from omniloop.orchestrator.rollout_spec import RolloutSpec
-from omniloop.orchestrator.services import Services, Sessions, open_sessions
+from omniloop.orchestrator.services import Services, Sessions, open_sessions, session_info
 from omniloop.orchestrator.world import World
 
 _YIELD_EVERY = 4
@@ -57,11 +55,7 @@ async def run_rollout(
         ServiceError: another service did.
         OmniloopError: a service refused the scene or its settings.
     """
-    schedule = spec.schedule
-    session = SessionInfo(
-        session_id=spec.session_id, scene=spec.scene, seed=0, vehicle=spec.scene.vehicle,
-        start_us=schedule.context_start_us, handover_us=schedule.handover_us, end_us=schedule.end_us,
-    )  # fmt: skip
+    session = session_info(spec.session_id, spec.scene, spec.schedule)
     async with open_sessions(services, session, spec.seeds, spec.cameras, call) as sessions:
         loop = _Loop(spec, services.policy.spec, sessions, recorder, call, watch)
         return await loop.run()
@@ -160,38 +154,11 @@ class _Loop:
         """Ask for frames at committed states and turn each into an event of its own time."""
         if self._sessions.renderer is None or not len(fetch.frames):
             return
-        frames = fetch.frames
-        times = np.unique(np.concatenate([frames.start_us, frames.capture_us]))
-        request = RenderRequest(
-            times_us=times,
-            local_to_rig=self._world.ego_true.trajectory.sample(times),
-            actors=self._scene.actors,
-            actor_motion=self._world.actors.sample(times),
-            camera_index=frames.camera_index,
-            start_index=np.searchsorted(times, frames.start_us),
-            end_index=np.searchsorted(times, frames.capture_us),
-        )
-        self._record.render_request(time_us, request)
-        result = await self._call(
-            "renderer", "render", self._sessions.renderer.render(request), time_us, RenderResult
-        )
-        images = sum(map(bool, result.images))
-        if images != len(request) or len(result.images) != images:
-            raise ServiceError(
-                f"the renderer returned {images} images for {len(request)} frames",
-                where=f"{self._spec.session_id} at {time_us} us",
-                remedy="a renderer must return exactly the frames asked for, in order",
-            )
-        late_us = np.zeros(len(request), np.int64) if result.late_us is None else result.late_us
-        lost = np.zeros(len(request), np.bool_) if result.lost is None else result.lost
-        for i, image in enumerate(result.images):
-            frame = CameraFrame(
-                camera_id=self._schedule.clocks[int(frames.camera_index[i])].camera_id,
-                image=b"" if lost[i] else image,
-                start_us=int(frames.start_us[i]),
-                capture_us=int(frames.capture_us[i]),
-                available_us=int(fetch.available_us[i] + late_us[i]),
-            )
+        rendered = await render_frames(
+            self._sessions.renderer, fetch, time_us, scene=self._scene, schedule=self._schedule,
+            ego=self._world.ego_true, actors=self._world.actors, recorder=self._record, call=self._call,
+        )  # fmt: skip
+        for frame in rendered:
             self._queue.push(frame.available_us, Phase.FRAME, frame)
 
     async def _decide(self, event: Event) -> None:

@@ -25,6 +25,8 @@ from omniloop.core.contracts import (
     VehicleSession,
 )
 from omniloop.core.errors import OmniloopError
+from omniloop.core.scene import Scene
+from omniloop.core.schedule import Schedule
 from omniloop.core.seeds import derive_seed
 
 _Exit = Callable[
@@ -109,6 +111,31 @@ def service_seeds(root_seed: int, scene_id: str, seed: int) -> dict[str, int]:
     return {name: derive_seed(root_seed, scene_id, seed, name) for name in SERVICES}
 
 
+def session_info(session_id: str, scene: Scene, schedule: Schedule, seed: int = 0) -> SessionInfo:
+    """What a session is told of its rollout but for the funnel; `seed` is the service's own."""
+    return SessionInfo(
+        session_id=session_id, scene=scene, seed=seed, vehicle=scene.vehicle,
+        start_us=schedule.context_start_us, handover_us=schedule.handover_us, end_us=schedule.end_us,
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def open_session(
+    name: str,
+    service: Any,
+    session: SessionInfo,
+    cameras: tuple[Camera, ...],
+    call: CallFunnel,
+) -> AsyncIterator[Any]:
+    """Open a session of one service; close it, whatever happens inside."""
+    info = replace(session, call=call)
+    arguments = (info, cameras) if name in ("policy", "renderer") else (info,)
+    async with AsyncExitStack() as stack:
+        opened = await call(name, "open", service.open(*arguments))
+        stack.push_async_exit(_closing(name, opened, call))
+        yield opened
+
+
 @asynccontextmanager
 async def open_sessions(
     services: Services,
@@ -128,10 +155,8 @@ async def open_sessions(
             if service is None:
                 opened[name] = None
                 continue
-            info = replace(session, seed=seeds[name], call=call)
-            arguments = (info, cameras) if name in ("policy", "renderer") else (info,)
-            opened[name] = await call(name, "open", service.open(*arguments))
-            stack.push_async_exit(_closing(name, opened[name], call))
+            opening = open_session(name, service, replace(session, seed=seeds[name]), cameras, call)
+            opened[name] = await stack.enter_async_context(opening)
         yield Sessions(**opened)  # type: ignore[arg-type]
 
 

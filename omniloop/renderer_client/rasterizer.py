@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -23,10 +23,13 @@ from omniloop.core.scene import Actor, VectorMap
 from omniloop.core.time import frame_interval_us
 from omniloop.renderer_client import palette
 from omniloop.renderer_client.draw_world import ActorLooks, world_commands
-from omniloop.renderer_client.paint import encode_jpeg, paint
+from omniloop.renderer_client.paint import Image, encode_jpeg, paint
 from omniloop.renderer_client.world_geometry import WorldGeometry, build_geometry
 
 CHUNKS = (0, 8, 12, 16)
+
+Alter = Callable[[Image, RenderRequest, int], Image]
+"""Changes the picture of a request's frame, by its number, before it is encoded."""
 
 # The largest side that a JPEG can have.
 _MAX_SIDE = 65535
@@ -109,14 +112,16 @@ class Rasterizer:
         # Rollouts run side by side; OpenCV's own threads would only fight for the cores.
         cv2.setNumThreads(1)
 
-    def open(self, session: SessionInfo, cameras: tuple[Camera, ...]) -> RasterSession:
+    def open(
+        self, session: SessionInfo, cameras: tuple[Camera, ...], alter: Alter | None = None
+    ) -> RasterSession:
         """Begin a rollout with cameras at the size of their images."""
         with self._lock:
             world = self._worlds.get(session.scene.map)
             if world is None:
                 world = build_geometry(session.scene.map)
                 self._worlds[session.scene.map] = world
-        return RasterSession(world, cameras, self._quality, self._depth_max_m)
+        return RasterSession(world, cameras, self._quality, self._depth_max_m, alter)
 
 
 class RasterSession:
@@ -128,6 +133,7 @@ class RasterSession:
         cameras: tuple[Camera, ...],
         jpeg_quality: int,
         depth_max_m: float,
+        alter: Alter | None = None,
     ) -> None:
         self._world = world
         self._actors: tuple[Actor, ...] = ()
@@ -135,6 +141,7 @@ class RasterSession:
         self._cameras = cameras
         self._quality = jpeg_quality
         self._depth_max_m = depth_max_m
+        self._alter = alter
 
     def render(self, request: RenderRequest) -> RenderResult:
         """Render each frame at its capture time."""
@@ -157,5 +164,6 @@ class RasterSession:
             for i, commands in zip(frames.tolist(), lists, strict=True):
                 image.fill(0)
                 paint(image, commands)
-                images[i] = encode_jpeg(image, self._quality)
+                shown = image if self._alter is None else self._alter(image, request, i)
+                images[i] = encode_jpeg(shown, self._quality)
         return RenderResult(tuple(images))

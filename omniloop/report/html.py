@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import jinja2
+from markupsafe import Markup
 
 from omniloop.core.errors import OmniloopError
 from omniloop.core.time import US_PER_S
 from omniloop.imperfection.service import FACTS
+from omniloop.report.aggregate import outcome_counts
 from omniloop.report.incidents import Incident, incidents_from_metrics
 from omniloop.report.injected import injected_lines, injected_settings
 from omniloop.report.page_parts import (
     exclusions_of,
     machine_lines,
     missing_rollouts,
+    rerun_command,
     rollout_timings,
     service_timings,
     settings_lines,
@@ -27,7 +32,17 @@ from omniloop.report.page_parts import (
     undefined_scores,
     warnings_of,
 )  # fmt: skip
-from omniloop.report.pictures import Pictures, make_pictures
+from omniloop.report.palette import DARK, LIGHT
+from omniloop.report.pictures import KeyFrame, Pictures, make_pictures
+from omniloop.report.player_budget import (
+    FOLDER,
+    MOST_INLINE,
+    PAGE_BYTES,
+    Placed,
+    Player,
+    place,
+)
+from omniloop.report.player_data import to_json
 from omniloop.report.summary import (
     UNDEFINED,
     Cell,
@@ -36,7 +51,6 @@ from omniloop.report.summary import (
     cell,
     columns_of,
     mean_of,
-    outcome_counts,
     outcome_label,
 )
 from omniloop.runlog.files import write_atomic
@@ -55,12 +69,26 @@ REPORT_NAME = "report.html"
 MOST_PICTURED = 24
 """Pictures are made of this many rollouts, and of as many again that had incidents or failed."""
 
+MOST_ROWS = 5000
+"""Rollouts listed in the table; further ones are in ``scores.csv`` alone."""
+
+_MOST_CELLS = 30_000
+_LEAST_COLUMNS = 8
+_MOST_KEYED = 24
+_KEYED_EACH = 3
 _MOST_LINES = 300
+_MARGIN_BYTES = 64_000
 
 
 @dataclass(frozen=True)
 class Row:
-    """A rollout in the score table."""
+    """A rollout in the score table.
+
+    Attributes:
+        incident_words: What the filter of incidents looks for: "yes", "no" or "undefined",
+            then kinds.
+        text: What the text filter looks for, in lower case.
+    """
 
     anchor: str
     result: RolloutResult
@@ -69,6 +97,8 @@ class Row:
     wall_s: float | None
     incidents: tuple[tuple[float | None, Incident], ...]
     pictured: bool
+    incident_words: str
+    text: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,23 +127,54 @@ def write_report(run_dir: Path) -> Path:
     found = find_results(folder)
     settings = read_run_yaml(folder) if (folder / RUN_YAML).is_file() else {}
     results = found.results
-    columns = columns_of(results)
+    every = columns_of(results)
+    columns = every[: max(_LEAST_COLUMNS, _MOST_CELLS // max(len(results), 1))]
     pictured = choose_pictured(results)
-    rows = [_row(k, r, columns, k in pictured) for k, r in enumerate(results)]
-    sections = [_section(folder, row) for row in rows if row.pictured]
+    tags = settings.get("tags") or {}
+    rows = [
+        _row(k, r, columns, k in pictured, tags.get(r.scene) or []) for k, r in enumerate(results)
+    ]
+    keyed = _keyed([row for row in rows if row.pictured])
+    sections = [_section(folder, row, keyed.get(row.anchor, 0)) for row in rows if row.pictured]
     warnings = [*found.damaged, *warnings_of(settings, results)]
     warnings += [f"{s.row.result.session_id}: {s.missing}" for s in sections if s.missing]
-    page = render(
-        name=folder.resolve().name,
-        settings=settings,
-        rows=rows,
-        columns=columns,
-        sections=sections,
-        warnings=warnings,
-    )
+
+    def page(placed: Placed) -> str:
+        return render(
+            name=folder.resolve().name, settings=settings, rows=rows, columns=columns,
+            columns_left=len(every) - len(columns), sections=sections, warnings=warnings,
+            placed=placed,
+        )  # fmt: skip
+
+    bare = len(page(Placed({}, {}, "")).encode("utf-8", "replace"))
+    placed = place(_players(sections), folder, PAGE_BYTES - bare - _MARGIN_BYTES)
     path = folder / REPORT_NAME
-    write_atomic(path, page.encode("utf-8", "replace"))
+    write_atomic(path, page(placed).encode("utf-8", "replace"))
     return path
+
+
+def _players(sections: Sequence[Section]) -> list[Player]:
+    return [
+        Player(
+            anchor=section.row.anchor, data=section.pictures.player, film=section.pictures.film,
+            handover_us=section.pictures.handover_us,
+            urgent=bool(section.row.incidents) or section.row.result.outcome != "completed",
+        )
+        for section in sections
+        if section.pictures is not None
+    ]  # fmt: skip
+
+
+def _keyed(rows: Sequence[Row]) -> dict[str, int]:
+    """Of how many incidents each rollout gets key frames: everyone's first, then the second."""
+    found: dict[str, int] = {}
+    left = _MOST_KEYED
+    for nth in range(1, _KEYED_EACH + 1):
+        for row in rows:
+            if left and len(row.incidents) >= nth:
+                found[row.anchor] = nth
+                left -= 1
+    return found
 
 
 def choose_pictured(results: Sequence[RolloutResult]) -> set[int]:
@@ -132,16 +193,20 @@ def render(
     settings: Mapping[str, Any],
     rows: Sequence[Row],
     columns: Sequence[Column],
+    columns_left: int,
     sections: Sequence[Section],
     warnings: Sequence[str],
+    placed: Placed,
 ) -> str:
-    """Fill the page's template; every text is escaped."""
+    """Fill the page's template; every text is escaped.
+
+    Scripts may run by their SHA-256 alone, or from the page's own folder.
+    """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.from_string(
-        files("omniloop.report").joinpath("report.html.j2").read_text(encoding="utf-8")
-    )
+    template = environment.from_string(_packaged("report.html.j2"))
+    scripts = [_packaged("score_table.js"), _packaged("player.js")]
     results = [row.result for row in rows]
     incidents = [(row, at_s, incident) for row in rows for at_s, incident in row.incidents]
     undefined = undefined_scores(results, columns)
@@ -152,6 +217,15 @@ def render(
     return template.render(
         name=name,
         dash=UNDEFINED,
+        scripts=[Markup(script) for script in scripts],
+        hashes=[_sha256(script) for script in scripts],
+        palettes=Markup(to_json({"light": asdict(LIGHT), "dark": asdict(DARK)})),
+        players={anchor: Markup(text) for anchor, text in placed.inline.items()},
+        beside=placed.beside,
+        limits=placed.limits,
+        most_inline=MOST_INLINE,
+        players_folder=FOLDER,
+        gallery=_gallery(sections),
         counts=[(o, outcome_label(o), n) for o, n in outcome_counts(results).items()],
         tiles=tiles_of(results),
         privileged=list(
@@ -162,7 +236,9 @@ def render(
             )
         ),
         rows=rows,
+        listed=rows[:MOST_ROWS],
         columns=columns,
+        columns_left=columns_left,
         means=[(column, mean_of(results, column.name)) for column in columns],
         mean_text=_mean_text,
         sections=sections,
@@ -178,6 +254,8 @@ def render(
             settings.get("root_seed"),
         ),
         yaml=to_yaml(config) if config else "",
+        command=rerun_command(config, name),
+        hashed=list((settings.get("scenes") or {}).items())[:_MOST_LINES],
         machine=machine_lines(environment_facts),
         injected=[
             (label, injected_settings(config, kind), text)
@@ -192,12 +270,49 @@ def render(
     )
 
 
+def _packaged(name: str) -> str:
+    return files("omniloop.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _sha256(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"sha256-{digest}"
+
+
+def _gallery(
+    sections: Sequence[Section],
+) -> list[tuple[Row, float | None, Incident, tuple[KeyFrame, ...]]]:
+    """Incidents with key frames, those at fault first."""
+    found = [
+        (section.row, at_s, incident, frames)
+        for section in sections
+        if section.pictures is not None
+        for (at_s, incident), frames in zip(
+            section.row.incidents, section.pictures.key_frames, strict=False
+        )
+        if frames
+    ]
+    return sorted(found, key=lambda entry: not entry[2].at_fault)
+
+
 def _mean_text(column: Column, mean: Mean) -> str:
     return UNDEFINED if mean.value is None else column.mean_text(mean.value)
 
 
-def _row(index: int, result: RolloutResult, columns: Sequence[Column], pictured: bool) -> Row:
+def _row(
+    index: int,
+    result: RolloutResult,
+    columns: Sequence[Column],
+    pictured: bool,
+    tags: Sequence[str],
+) -> Row:
     found = incidents_from_metrics(result.metrics)
+    flag = result.metrics.get("incident")
+    happened = "undefined" if flag is None or flag.value is None else "yes" if flag.value else "no"
+    kinds = {i.kind for i in found} | {"at_fault" for i in found if i.at_fault}
+    words = [result.session_id, result.outcome, outcome_label(result.outcome), *tags]
+    words += [*result.plugins.values(), *(f"{i.label} {i.facts}" for i in found)]
+    words += [str((result.error or {}).get("what", ""))]
     handover = result.handover_us
     wall = result.timings.get("wall_s")
     return Row(
@@ -210,15 +325,19 @@ def _row(index: int, result: RolloutResult, columns: Sequence[Column], pictured:
             (None if handover is None else (i.start_us - handover) / US_PER_S, i) for i in found
         ),
         pictured=pictured,
+        incident_words=" ".join([happened, *sorted(kinds)]),
+        text=" ".join(str(word) for word in words if word).lower(),
     )
 
 
-def _section(folder: Path, row: Row) -> Section:
+def _section(folder: Path, row: Row, keyed: int) -> Section:
     result = row.result
-    place = rollout_dir(folder, result.scene, result.seed)
+    kept = rollout_dir(folder, result.scene, result.seed)
     pictures, missing = None, ""
     try:
-        pictures = make_pictures(place / LOG_NAME, [incident for _, incident in row.incidents])
+        pictures = make_pictures(
+            kept / LOG_NAME, [incident for _, incident in row.incidents], keyed
+        )
     except OmniloopError as error:
         missing = f"no pictures: {error.what}"
     except (ValueError, OSError) as error:
@@ -227,13 +346,13 @@ def _section(folder: Path, row: Row) -> Section:
     def link(path: Path) -> str:
         return quote(path.relative_to(folder).as_posix())
 
-    log = place / LOG_NAME
+    log = kept / LOG_NAME
     return Section(
         row=row,
         pictures=pictures,
         missing=missing,
         log=link(log) if log.is_file() else "",
-        videos=tuple((path.name, link(path)) for path in sorted(place.glob("*.mp4"))),
+        videos=tuple((path.name, link(path)) for path in sorted(kept.glob("*.mp4"))),
         facts=_facts(result),
         scores=tuple(
             (name, f"{m.value:.6g}" if m.value is not None else UNDEFINED, m.reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ def tiles_of(results: Sequence[RolloutResult]) -> list[tuple[str, str]]:
     tiles = []
     incident = mean_of(results, "incident")
     if incident.value is not None:
-        count = round(incident.value * incident.valid)
+        count = round(incident.summed)
         tiles.append((f"{count} of {incident.valid}", "scored rollouts with an incident"))
     progress = mean_of(results, "progress_rel")
     if progress.value is not None:
@@ -41,7 +42,7 @@ def tiles_of(results: Sequence[RolloutResult]) -> list[tuple[str, str]]:
         tiles.append((f"{progress.value * 100:.0f} %", caption))
     tube = mean_of(results, "distance_in_tube_m")
     if tube.value is not None:
-        tiles.append((f"{tube.value * tube.valid / 1000:.2f} km", "driven within the tube"))
+        tiles.append((f"{tube.summed / 1000:.2f} km", "driven within the tube"))
     return tiles
 
 
@@ -111,6 +112,32 @@ def settings_lines(config: Mapping[str, Any], root_seed: object) -> list[tuple[s
     return lines
 
 
+def rerun_command(config: Mapping[str, Any], name: str) -> str:
+    """A command that runs the same again beside the run; empty if the settings are not known.
+
+    Scores do not change what is simulated and stand in the configuration alone.
+    """
+    words = []
+    for group, values in config.items():
+        if group == "metrics" or not isinstance(values, Mapping):
+            continue
+        if group != "run" and values.get("name"):
+            words.append(f"{group}={values['name']}")
+        words += _flat(group, {k: v for k, v in values.items() if k not in ("name", "resume")})
+    if not words:
+        return ""
+    return " ".join(shlex.quote(word) for word in ["omniloop", "run", *words, f"run.name={name}_2"])
+
+
+def _flat(prefix: str, value: object) -> Iterator[str]:
+    """``KEY=VALUE`` of what is set, as the command line takes it."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(f"{prefix}.{key}", inner)
+    elif value not in (None, []):
+        yield f"{prefix}={str(value).lower() if isinstance(value, bool) else value}"
+
+
 def machine_lines(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What ran it: versions and the processor."""
     versions, cpu = environment.get("versions") or {}, environment.get("cpu") or {}
@@ -119,6 +146,9 @@ def machine_lines(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("processor", cpu.get("model") or cpu.get("machine")),
         ("numpy", versions.get("numpy")),
     ]
+    blas = environment.get("blas") or {}
+    lines += [("BLAS", f"{blas.get('name', '')} {blas.get('version', '')}".strip())]
+    lines += [("packages", ", ".join(f"{k} {v}" for k, v in versions.items() if k != "omniloop"))]
     return [(label, str(value)) for label, value in lines if value]
 
 

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,16 +22,35 @@ from omniloop.report.incidents import Incident
 from omniloop.report.moment import Moment, Playback
 from omniloop.report.overlay import PlanOverlay, camera_of
 from omniloop.report.palette import DARK, LIGHT
+from omniloop.report.player_data import player_data
+from omniloop.report.player_film import Film, read_camera
 from omniloop.report.svg import Series, line_chart
 from omniloop.report.text import Image
 from omniloop.report.video import decode
-from omniloop.runlog.reader import iter_frames
 from omniloop.runlog.record import read_record
 
 _MAP_VIEW = View(size=(640, 352), height_m=48.0, ego_at=(0.5, 0.62))
-_CAMERA_WIDTH = 640
+_KEY_VIEW = View(size=(400, 300), height_m=44.0, ego_at=(0.5, 0.62))
+_CAMERA_WIDTH, _KEY_WIDTH = 640, 400
+_KEY_BEFORE_US = (2_000_000, 1_000_000, 0)
 _CURVE_STEP_US = 100_000
 _RECORDED_SPEED_OVER_US = 300_000
+
+
+@dataclass(frozen=True)
+class KeyFrame:
+    """An instant shortly before an incident, or its start.
+
+    Attributes:
+        before_s: How long before the incident's start.
+        at_s: From handover.
+        birdseye, camera: Data URIs; `camera` is empty if nothing was rendered.
+    """
+
+    before_s: float
+    at_s: float
+    birdseye: str
+    camera: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +62,10 @@ class Pictures:
         why: Why this one.
         birdseye, camera: Data URIs; `camera` is empty if nothing was rendered.
         charts: Inline SVG.
+        key_frames: Of each incident asked for, the instants that the rollout has.
+        player: See `omniloop.report.player_data.player_data`.
+        film: Small camera pictures; None if nothing was rendered.
+        handover_us: What the times of the film are counted from.
     """
 
     moment_s: float
@@ -49,26 +73,61 @@ class Pictures:
     birdseye: str
     camera: str
     charts: tuple[Markup, ...]
+    key_frames: tuple[tuple[KeyFrame, ...], ...]
+    player: dict[str, Any]
+    film: Film | None
+    handover_us: int
 
 
-def make_pictures(log_path: Path, incidents: Sequence[Incident]) -> Pictures:
+def make_pictures(log_path: Path, incidents: Sequence[Incident], keyed: int = 0) -> Pictures:
     """Make the pictures of a rollout; a log that is cut off gives what it holds.
+
+    Args:
+        keyed: So many of the incidents, the first ones, get key frames.
 
     Raises:
         RunFolderError: the log cannot be read or holds no committed state.
         SceneError: its scene cannot be read.
+        ValueError: a camera frame is no picture.
     """
     record = read_record(log_path, allow_cut_off=True)
+    playback = Playback(record)
     time_us, why = telling_moment(record, incidents)
-    moment = Playback(record).at(time_us)
-    clocks = record.schedule.clocks
-    camera = ""
-    if clocks:
-        frame = _frame_at(log_path, clocks[0].camera_id, moment.time_us)
-        camera = _camera_picture(record, frame) if frame is not None else ""
+    moment = playback.at(time_us)
+    first_us = int(record.ego.times_us[0])
+    keys = [
+        [t for before in _KEY_BEFORE_US if (t := i.start_us - before) >= first_us]
+        for i in incidents[:keyed]
+    ]
+    film: Film | None = None
+    frames: dict[int, CameraFrame] = {}
+    if record.schedule.clocks:
+        instants = [moment.time_us, *(t for times in keys for t in times)]
+        film, frames = read_camera(log_path, record.schedule.clocks[0].camera_id, instants)
+
+    def camera(at_us: int, width_px: int) -> str:
+        frame = frames.get(at_us)
+        return _camera_picture(record, playback, frame, width_px) if frame is not None else ""
+
+    birdseye = BirdsEye(record.scene, _KEY_VIEW, LIGHT, legend=False, caption=False)
+
+    def key_frame(incident: Incident, at_us: int) -> KeyFrame:
+        shown = playback.at(at_us)
+        return KeyFrame(
+            before_s=(incident.start_us - at_us) / US_PER_S,
+            at_s=(at_us - record.schedule.handover_us) / US_PER_S,
+            birdseye=data_uri(birdseye.draw(shown)), camera=camera(at_us, _KEY_WIDTH),
+        )  # fmt: skip
+
     return Pictures(
         moment_s=moment.since_handover_us / US_PER_S, why=why, birdseye=_map_picture(record, moment),
-        camera=camera, charts=_charts(record, incidents),
+        camera=camera(moment.time_us, _CAMERA_WIDTH), charts=_charts(record, incidents),
+        key_frames=tuple(
+            tuple(key_frame(i, t) for t in times)
+            for i, times in zip(incidents[:keyed], keys, strict=True)
+        ),
+        player=player_data(record, incidents), film=film if film and film.jpegs else None,
+        handover_us=record.schedule.handover_us,
     )  # fmt: skip
 
 
@@ -104,25 +163,17 @@ def _map_picture(record: RolloutRecord, moment: Moment) -> str:
     return data_uri(image)
 
 
-def _frame_at(log_path: Path, camera_id: str, time_us: int) -> CameraFrame | None:
-    """The newest frame captured at or before `time_us`, or the first of all."""
-    best: CameraFrame | None = None
-    for frame in iter_frames(log_path, camera_id):
-        if best is not None and frame.capture_us > time_us:
-            break
-        best = frame
-    return best
-
-
-def _camera_picture(record: RolloutRecord, frame: CameraFrame) -> str:
+def _camera_picture(
+    record: RolloutRecord, playback: Playback, frame: CameraFrame, width_px: int
+) -> str:
     picture = decode(frame.image)
-    height = round(picture.shape[0] * _CAMERA_WIDTH / picture.shape[1])
-    picture = cv2.resize(picture, (_CAMERA_WIDTH, height), interpolation=cv2.INTER_AREA)
+    height = round(picture.shape[0] * width_px / picture.shape[1])
+    picture = cv2.resize(picture, (width_px, height), interpolation=cv2.INTER_AREA)
     camera = camera_of(record.scene, frame.camera_id)
     if camera is not None:
         width_m = record.scene.vehicle.width_m * 0.8
-        overlay = PlanOverlay(camera, (_CAMERA_WIDTH, height), DARK, width_m)
-        overlay.draw(picture, Playback(record).at(frame.capture_us))
+        overlay = PlanOverlay(camera, (width_px, height), DARK, width_m)
+        overlay.draw(picture, playback.at(frame.capture_us))
     return data_uri(picture)
 
 

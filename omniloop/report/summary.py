@@ -8,7 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from omniloop.runlog.results import OUTCOMES, RolloutResult
+from omniloop.report.aggregate import matrix, reduced
+from omniloop.report.intervals import TOO_FEW, Interval, no_interval
+from omniloop.runlog.results import RolloutResult
 
 UNDEFINED = "\N{EN DASH}"
 """Shown where a score is undefined; never 0."""
@@ -46,6 +48,14 @@ class Column:
             return f"{value * 100:.0f} %"
         return f"{_number(value)} {self.unit}".rstrip()
 
+    def interval_text(self, interval: Interval) -> str:
+        """An interval of means; empty if it is undefined."""
+        if interval.low is None or interval.high is None:
+            return ""
+        if self.kind in ("flag", "share"):
+            return f"{interval.low * 100:.0f} to {interval.high * 100:.0f} %"
+        return f"{_number(interval.low)} to {_number(interval.high)}"
+
 
 def _number(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
@@ -61,6 +71,8 @@ KEY_COLUMNS = (
     Column("incident_in_tube", "Incident in tube", "flag", bad_if_set=True),
     Column("distance_in_tube_m", "Driven in tube", unit="m"),
 )
+
+_FLAGS = frozenset(column.name for column in KEY_COLUMNS if column.kind == "flag")
 
 _BUILT_IN = frozenset(
     {
@@ -90,21 +102,26 @@ class Mean:
     """A mean over the rollouts in which a score is defined.
 
     Attributes:
-        value: None if it is defined in none.
-        valid: In how many it is defined.
+        value: Mean over scenes of the mean over a scene's seeds; None if it is defined in none.
+        valid: In how many rollouts it is defined.
         total: How many rollouts there are.
+        summed: Sum over rollouts.
+        interval: At 95 %; undefined below two scenes.
     """
 
     value: float | None
     valid: int
     total: int
+    summed: float
+    interval: Interval
 
 
 def mean_of(results: Sequence[RolloutResult], name: str) -> Mean:
-    """Average one score."""
-    found = [r.metrics[name].value for r in results if name in r.metrics]
-    values = [value for value in found if value is not None]
-    return Mean(float(np.mean(values)) if values else None, len(values), len(results))
+    """Average one score; see `omniloop.report.aggregate`."""
+    score = reduced(results, {name: "rate" if name in _FLAGS else "mean"})[0]
+    summed = float(np.nansum(matrix(results, [name])))
+    interval = score.interval if score.scenes > 1 else no_interval(TOO_FEW)
+    return Mean(score.value, score.valid, score.rollouts, summed, interval)
 
 
 def collision_classes(result: RolloutResult) -> list[str]:
@@ -144,11 +161,6 @@ def cell(result: RolloutResult, column: Column) -> Cell:
     if column.name == "collision" and metric.value:
         text = ", ".join(collision_classes(result)) or text
     return Cell(text, metric.value, bad=column.bad_if_set and bool(metric.value))
-
-
-def outcome_counts(results: Sequence[RolloutResult]) -> dict[str, int]:
-    """How many rollouts ended in each way, all three named even where it is 0."""
-    return {outcome: sum(r.outcome == outcome for r in results) for outcome in OUTCOMES}
 
 
 def outcome_label(outcome: str) -> str:

@@ -47,8 +47,10 @@ def line_chart(
     *,
     warmup_until_s: float | None = None,
     marks_s: Sequence[float] = (),
+    x_unit: str = "s",
+    over: str = "time",
 ) -> Markup:
-    """Draw values over time.
+    """Draw values over time, or over another quantity.
 
     Args:
         title: What is shown; also the chart's text alternative.
@@ -56,6 +58,8 @@ def line_chart(
         time_s: ``(N,)`` increasing, N >= 1.
         warmup_until_s: Times before it are shaded.
         marks_s: Times of incidents, drawn as vertical lines.
+        x_unit: Unit of `time_s`.
+        over: What `time_s` is, for the text alternative.
     """
     t0, t1 = float(time_s[0]), float(max(time_s[-1], time_s[0] + 1e-3))
     finite = np.concatenate([s.values[np.isfinite(s.values)] for s in series])
@@ -88,7 +92,7 @@ def line_chart(
         column = x(time)
         anchor = "end" if column > _WIDTH - _RIGHT - 14 else "middle"
         parts.append(
-            f'<text x="{column:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{time:g} s</text>'
+            f'<text x="{column:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{time:g} {escape(x_unit)}</text>'
         )
     for mark in marks_s:
         at = f"{x(min(max(mark, t0), t1)):.1f}"
@@ -109,10 +113,41 @@ def line_chart(
         key_x -= 7 * len(line.label) + 12
     name = escape(title)
     head = (
-        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{name} over time">'
+        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{name} over {escape(over)}">'
         f'<text class="title" x="{_LEFT}" y="13">{name} [{escape(unit)}]</text>'
     )
     return Markup(head + "".join(parts) + "</svg>")
+
+
+_STANDALONE = (
+    "text{font:10.5px sans-serif;fill:#667}.title{font-size:12px;font-weight:600;fill:#223}"
+    ".grid{stroke:#dde}polyline{fill:none;stroke-width:1.8;stroke-linejoin:round}"
+)
+_COLORS = ("#1d6fd1", "#d1571d", "#2a8a4a", "#8a3fb0", "#b08a1d", "#555566")
+
+
+def standalone(charts: Sequence[Markup]) -> str:
+    """Charts below one another as a file of their own; lines of styles s0, s1, ... have colours."""
+    rules = "".join(
+        f"polyline.s{k}{{stroke:{color}}}text.s{k}{{fill:{color};font-weight:600}}"
+        for k, color in enumerate(_COLORS)
+    )
+    placed = [
+        chart.replace("<svg ", f'<svg y="{k * _HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" ', 1)
+        for k, chart in enumerate(map(str, charts))
+    ]
+    height = _HEIGHT * len(placed)
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}"'
+        f' width="{2 * _WIDTH}" height="{2 * height}"><style>{_STANDALONE}{rules}</style>'
+        f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>'
+    )
+    return "\n".join([head, *placed, "</svg>\n"])
+
+
+def style_of(number: int) -> str:
+    """The style of a line by its number; colours come around again."""
+    return f"s{number % len(_COLORS)}"
 
 
 def _runs(

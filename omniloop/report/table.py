@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from omniloop.report.aggregate import outcome_counts
 from omniloop.report.injected import injected_lines
 from omniloop.report.summary import (
     KEY_COLUMNS,
@@ -17,7 +18,6 @@ from omniloop.report.summary import (
     cell,
     columns_of,
     mean_of,
-    outcome_counts,
     outcome_label,
 )
 from omniloop.runlog.results import RolloutResult
@@ -36,7 +36,7 @@ _MOST_ROWS = 200
 
 
 def print_scores(results: Sequence[RolloutResult], console: Console) -> None:
-    """Print one row per rollout, the means with their counts, and the outcomes.
+    """Print one row per rollout, the means with intervals and counts, and the outcomes.
 
     A score that is undefined is a dash; its reason is below the table. Beyond 200
     rollouts only those with an incident or a failure are listed, and the table says so.
@@ -78,13 +78,17 @@ def _table(
     narrow: bool = False,
 ) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_footer=True)
-    table.add_column("rollout", footer="mean\nscored", overflow="fold")
+    means = [mean_of(results, column.name) for column in columns]
+    several = any(mean.interval.low is not None for mean in means)
+    footer = "mean\n95 %\nscored" if several else "mean\nscored"
+    table.add_column("rollout", footer=footer, overflow="fold")
     table.add_column(
         "outcome", overflow="fold", max_width=len("infrastructure") if narrow else None
     )
-    for column in columns:
-        mean = mean_of(results, column.name)
+    for column, mean in zip(columns, means, strict=True):
         footer = UNDEFINED if mean.value is None else column.mean_text(mean.value)
+        if several:
+            footer += f"\n{column.interval_text(mean.interval) or UNDEFINED}"
         footer += f"\n{mean.valid} of {mean.total}"
         table.add_column(
             _HEADINGS[column.name], footer=Text(footer), justify="right", overflow="fold"
@@ -112,11 +116,11 @@ def _print_summary(
     console.print(f"{len(results)} rollout(s): {', '.join(parts)}", markup=False)
     incidents = mean_of(results, "incident")
     if incidents.value is not None:
-        count = round(incidents.value * incidents.valid)
+        count = round(incidents.summed)
         text = f"incident in {count} of {incidents.valid} scored rollout(s)"
         tube = mean_of(results, "distance_in_tube_m")
         if tube.value is not None:
-            text += f"; {tube.value * tube.valid / 1000:.2f} km driven in the tube"
+            text += f"; {tube.summed / 1000:.2f} km driven in the tube"
         console.print(text, markup=False)
     privileged = list(
         dict.fromkeys(

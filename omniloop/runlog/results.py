@@ -59,6 +59,7 @@ class RolloutResult:
             ``service.method``.
         attempts: How often the rollout was started, the last one included.
         notices: What a reader should know, such as injected faults.
+        suite: "name" and "sha256" (of its content) of the suite that it is of, else None.
     """
 
     scene: str
@@ -82,6 +83,7 @@ class RolloutResult:
     timings: dict[str, Any] = field(default_factory=dict)
     attempts: int = 1
     notices: list[str] = field(default_factory=list)
+    suite: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.outcome not in OUTCOMES:

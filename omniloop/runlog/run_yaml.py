@@ -16,7 +16,8 @@ RUN_YAML = "run.yaml"
 _SIMULATED = (
     "policy", "traffic", "controller", "ground", "renderer", "sync", "imperfection", "metrics",
 )  # fmt: skip
-_SIMULATED_RUN = ("root_seed", "stop_on", "route", "wire_precision")
+SIMULATED_RUN = ("root_seed", "stop_on", "route", "wire_precision")
+"""Settings of the group `run` that decide what is simulated."""
 _MAY_CHANGE = ("address", "addresses", "timeout_s")
 """Settings of a plugin that say where it is, not what it does."""
 
@@ -66,7 +67,8 @@ def write_run_yaml(run_dir: Path, document: Mapping[str, Any]) -> list[str]:
     """Write what the run is, with the machine that runs it.
 
     Args:
-        document: "config", "root_seed", "scenes" (id to hash) and "exclusions".
+        document: "config", "root_seed", "suite" if it is of one, "scenes" (id to hash) and
+            "exclusions".
 
     Returns:
         Warnings: how this machine differs from the one that began the run.
@@ -102,10 +104,11 @@ def _identity(document: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str
     scenes, known = document.get("scenes") or {}, other.get("scenes") or {}
     return {
         "root_seed": document.get("root_seed"),
+        "suite": {key: (document.get("suite") or {}).get(key) for key in ("name", "sha256")},
         "scenes": {name: value for name, value in scenes.items() if name in known},
         **{kind: _stable(config[kind]) for kind in _SIMULATED if kind in config},
         "run": {
-            key: value for key, value in (config.get("run") or {}).items() if key in _SIMULATED_RUN
+            key: value for key, value in (config.get("run") or {}).items() if key in SIMULATED_RUN
         },
     }
 

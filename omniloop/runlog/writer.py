@@ -187,6 +187,10 @@ class LogWriter:
         schedule's end."""
         self._add(topics.END, time_us, codec.encode_end(time_us, stopped_by))
 
+    def copy(self, topic: str, time_us: int, data: bytes) -> None:
+        """Write a message as it is in another log."""
+        self._add(topic, time_us, data)
+
     def close(self) -> None:
         """Finish the file; a second call does nothing."""
         if self._file.closed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,7 @@ from omniloop.configs.schema import PluginConfig, RunConfig, ScenesConfig
 from omniloop.core import registry
 from omniloop.core.cameras import Camera
 from omniloop.core.contracts import PolicySpec, RendererSpec, SceneSource
-from omniloop.core.errors import SceneError, nearest
+from omniloop.core.errors import SceneError
 from omniloop.core.local import as_service
 from omniloop.core.record import Metric
 from omniloop.core.replay import RecordedActors
@@ -23,10 +22,10 @@ from omniloop.imperfection.service import imperfect
 from omniloop.metrics.scoring import check_names
 from omniloop.orchestrator.compat import cameras_for, check_schedule, check_specs
 from omniloop.orchestrator.services import Services
+from omniloop.runner.suite import ResolvedSuite, SceneContent, resolve
 from omniloop.scenes.edits.apply import EditRefused
-from omniloop.scenes.edits.files import load_edits
-from omniloop.scenes.edits.source import EditedScenes
 from omniloop.scenes.native import scene_from_bytes, scene_to_bytes
+from omniloop.scenes.opening import check_ids, open_scenes, with_edits
 
 _SCENES_IN_MEMORY = 8
 _BUNDLE_BYTES = 64 << 20
@@ -60,19 +59,8 @@ def open_source(config: ScenesConfig) -> SceneSource:
     Raises:
         InputError: the source or an edit file is unknown or unusable.
     """
-    arguments = config.arguments
-    path = registry.parameters("scenes", config.name).get("path")
-    if config.path is not None:
-        arguments["path"] = config.path
-    elif path is not None and path.default is path.empty:
-        raise SceneError(
-            f"scenes={config.name} needs a path", where="scenes.path",
-            remedy="add scenes.path=FOLDER with the recordings",
-        )  # fmt: skip
-    source: SceneSource = registry.create("scenes", config.name, arguments)
-    if config.edit or config.set:
-        source = EditedScenes(source, load_edits(config.edit or (), config.set))
-    return source
+    source = open_scenes(config.name, config.arguments, config.path)
+    return with_edits(source, config.edit, config.set)
 
 
 def chosen_ids(config: ScenesConfig, source: SceneSource) -> list[str]:
@@ -83,14 +71,7 @@ def chosen_ids(config: ScenesConfig, source: SceneSource) -> list[str]:
     """
     have = source.ids()
     where = f"scenes={config.name}" + (f" scenes.path={config.path}" if config.path else "")
-    if not have:
-        raise SceneError("no scene found", where=where, remedy="check scenes.path")
-    for wanted in config.ids or ():
-        if wanted not in have:
-            raise SceneError(
-                f"unknown scene '{wanted}'.{nearest(wanted, have)}", where=where,
-                remedy="`omniloop scenes list` prints the ids",
-            )  # fmt: skip
+    check_ids(config.ids or (), have, where)
     ids = config.ids if config.ids else have
     return list(dict.fromkeys(ids))[: config.limit]
 
@@ -157,7 +138,10 @@ class Setup:
         ids: Scenes that will run, in order.
         hashes: Scene id to the SHA-256 of its bundle.
         edits: Scene id to what was edited in it, of scenes that were.
+        tags: Scene id to its words to filter by.
         exclusions: Scenes that will not run.
+        contents: What each loaded scene is, excluded ones too.
+        suite: The suite that the run is of, if it is of one.
         drawing: Held while a video is drawn.
     """
 
@@ -168,7 +152,10 @@ class Setup:
     ids: list[str] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
     edits: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
     exclusions: list[Exclusion] = field(default_factory=list)
+    contents: dict[str, SceneContent] = field(default_factory=dict)
+    suite: ResolvedSuite | None = None
     drawing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     _cache: OrderedDict[str, PreparedScene] = field(default_factory=OrderedDict)
     _bundles: dict[str, bytes] = field(default_factory=dict)
@@ -199,7 +186,9 @@ class Setup:
             bundle = scene_to_bytes(scene)
         else:  # the same to the bit, and read ten times faster than most recordings
             scene = scene_from_bytes(bundle, scene_id)
-        prepared = self._prepare(scene, bundle)
+        content = SceneContent.of(scene, bundle)
+        self.contents[scene_id] = content
+        prepared = self._prepare(scene, bundle, content.sha256)
         if sum(map(len, self._bundles.values())) + len(bundle) <= _BUNDLE_BYTES:
             self._bundles[scene_id] = bundle
         self._cache[scene_id] = prepared
@@ -207,7 +196,7 @@ class Setup:
             self._cache.popitem(last=False)
         return prepared
 
-    def _prepare(self, scene: Scene, bundle: bytes) -> PreparedScene:
+    def _prepare(self, scene: Scene, bundle: bytes, sha256: str) -> PreparedScene:
         config, sync = self.config, self.config.sync
         cameras = cameras_for(scene, self.policy_spec, self.renderer_spec)
         schedule = build_schedule(
@@ -234,7 +223,7 @@ class Setup:
         else:
             route = route_from_recording(scene.ego, scene.map)
         return PreparedScene(
-            scene=scene, bundle=bundle, sha256=hashlib.sha256(bundle).hexdigest(), cameras=cameras,
+            scene=scene, bundle=bundle, sha256=sha256, cameras=cameras,
             schedule=schedule, recorded_actors=RecordedActors(scene), route=route,
         )  # fmt: skip
 
@@ -258,10 +247,12 @@ def assemble(config: RunConfig) -> Setup:
     setup = Setup(config, source, services, create_metrics(config.metrics))
     check_specs(setup.policy_spec, setup.renderer_spec)
     refused: EditRefused | None = None
-    for scene_id in chosen_ids(config.scenes, source):
+    ids = chosen_ids(config.scenes, source)
+    for scene_id in ids:
         try:
             prepared = setup.prepare(scene_id)
             setup.hashes[scene_id] = prepared.sha256
+            setup.tags[scene_id] = prepared.scene.tags
             if prepared.scene.edits:
                 setup.edits[scene_id] = prepared.scene.edits
             setup.ids.append(scene_id)
@@ -279,4 +270,5 @@ def assemble(config: RunConfig) -> Setup:
             remedy="shorten sync.warmup_s, lengthen sync.duration_s, choose a smaller renderer.chunk,"
             " or give longer scenes",
         )
+    setup.suite = resolve(config, {scene_id: setup.contents.get(scene_id) for scene_id in ids})
     return setup

@@ -228,28 +228,12 @@ def _result(
     outcome = "completed"
     if error is not None:
         outcome = "policy_failed" if isinstance(error, PolicyError) else "infrastructure_failed"
-    services = {
-        name: {
-            "calls": s.calls,
-            "total_s": round(s.total_s, 6),
-            "longest_s": round(s.longest_s, 6),
-            **({"retries": s.retries} if s.retries else {}),
-        }
-        for name, s in sorted(simulated.call.stats.items())
-    }
     return RolloutResult(
         scene=job.scene_id,
         seed=job.seed,
         session_id=job.name,
         outcome=outcome,
-        error=None
-        if error is None
-        else {
-            "type": type(error).__name__,
-            "what": error.what,
-            "where": error.where,
-            "remedy": error.remedy,
-        },
+        error=None if error is None else error_document(error),
         metrics={value.name: value for value in values},
         plugins=plugin_names(setup),
         privileged=sorted(setup.policy_spec.privileged),
@@ -268,8 +252,32 @@ def _result(
             *(() if prepared.route is None else prepared.route.notes),
             *log.notices,
         ],
-        timings={"services": services},
+        suite=None if setup.suite is None else setup.suite.reference,
+        timings={"services": service_timings(simulated.call)},
     )
+
+
+def error_document(error: OmniloopError) -> dict[str, str]:
+    """An error as a result tells it."""
+    return {
+        "type": type(error).__name__,
+        "what": error.what,
+        "where": error.where,
+        "remedy": error.remedy,
+    }
+
+
+def service_timings(call: CallFunnel) -> dict[str, dict[str, object]]:
+    """Wall-clock times by ``service.method``, as a result tells them."""
+    return {
+        name: {
+            "calls": s.calls,
+            "total_s": round(s.total_s, 6),
+            "longest_s": round(s.longest_s, 6),
+            **({"retries": s.retries} if s.retries else {}),
+        }
+        for name, s in sorted(call.stats.items())
+    }
 
 
 def _facts(setup: Setup, spec: RolloutSpec, simulated: _Simulated) -> dict[str, dict[str, object]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from omniloop.configs.schema import validate
 from omniloop.core.contracts import MetricValue
 from omniloop.metrics.scoring import score
+from omniloop.runlog.black_frames import black_frames
 from omniloop.runlog.folder import LOG_NAME, RunFolder, open_existing, read_run_yaml, rollout_dir
 from omniloop.runlog.record import read_record
 from omniloop.runlog.results import RolloutResult
@@ -22,10 +23,11 @@ class Rescored:
     changes: list[str] = field(default_factory=list)
 
 
-def rescore(run_dir: Path) -> Rescored:
+def rescore(run_dir: Path, *, frames: bool = False) -> Rescored:
     """Compute the scores of every completed rollout again, from its log.
 
-    Metrics and their settings are those of run.yaml. Results and tables are rewritten.
+    Metrics and their settings are those of run.yaml. Results and tables are rewritten. With
+    `frames`, the logged images of the camera that a metric names are looked at.
 
     Raises:
         RunFolderError: the folder is no run, is in use, or a log is missing or damaged.
@@ -41,6 +43,9 @@ def rescore(run_dir: Path) -> Rescored:
                 continue
             log = rollout_dir(run_dir, result.scene, result.seed) / LOG_NAME
             record = read_record(log)
+            for camera in (getattr(m, "frames_of", None) for m in metrics if frames):
+                if camera is not None:
+                    record = replace(record, black_frames=black_frames(log, camera))
             fresh = {value.name: value for value in score(record, metrics)}
             out.changes += _changes(result, fresh)
             rescored = replace(result, metrics=fresh)

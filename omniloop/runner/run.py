@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from omniloop.configs.schema import RunConfig
-from omniloop.core.errors import RunFolderError
 from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup, assemble
 from omniloop.runner.job import Job, run_job
+from omniloop.runner.side_by_side import side_by_side
 
 Progress = Callable[[Job, RolloutResult, int, int], None]
 """Called after each rollout with how many of how many are done."""
@@ -101,8 +101,10 @@ def describe(setup: Setup) -> dict[str, object]:
     return {
         "config": setup.config.model_dump(mode="json"),
         "root_seed": setup.config.run.root_seed,
+        **({} if setup.suite is None else {"suite": setup.suite.document()}),
         "scenes": dict(sorted(setup.hashes.items())),
         "edits": {name: list(lines) for name, lines in sorted(setup.edits.items())},
+        "tags": {name: list(tags) for name, tags in sorted(setup.tags.items())},
         "services": setup.services.versions,
         "exclusions": [{"scene": e.scene_id, "reason": e.reason} for e in setup.exclusions],
     }
@@ -112,27 +114,16 @@ async def _run_all(
     setup: Setup, folder: RunFolder, todo: list[Job], progress: Progress | None
 ) -> None:
     """Run jobs, at most so many at once; a rollout that fails takes no other down."""
-    queue = iter(todo)
     finished = 0
 
-    async def worker() -> None:
+    async def do(job: Job) -> None:
         nonlocal finished
-        for job in queue:
-            result = await run_job(setup, folder, job)
-            finished += 1
-            if progress is not None:
-                progress(job, result, finished, len(todo))
+        result = await run_job(setup, folder, job)
+        finished += 1
+        if progress is not None:
+            progress(job, result, finished, len(todo))
 
-    workers = [asyncio.create_task(worker()) for _ in range(min(concurrency_of(setup), len(todo)))]
     try:
-        await asyncio.gather(*workers)
-    except OSError as error:
-        raise RunFolderError(
-            f"cannot write the run: {error.strerror or error}", where=str(error.filename or folder.path),
-            remedy="free some space, then go on with run.resume=true",
-        ) from error  # fmt: skip
+        await side_by_side(todo, concurrency_of(setup), do)
     finally:
-        for task in workers:
-            task.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
         await setup.services.disconnect()

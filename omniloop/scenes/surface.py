@@ -93,8 +93,8 @@ def drivable_surface(vector_map: VectorMap) -> DrivableSurface | None:
     areas = _polygons((area.outline, area.holes) for area in vector_map.drivable_areas)
     if len(areas):
         return _surface("drivable areas", areas)
-    lanes = [lane for lane in vector_map.lanes if _is_drivable(lane)]
-    outlines = [_outline(lane) for lane in lanes]
+    lanes = [lane for lane in vector_map.lanes if is_drivable(lane)]
+    outlines = [lane_outline(lane) for lane in lanes]
     polygons = _polygons((outline, ()) for outline in outlines if outline is not None)
     if not len(polygons):
         return None
@@ -112,11 +112,12 @@ def drivable_surface(vector_map: VectorMap) -> DrivableSurface | None:
     return _surface("lane union", np.concatenate([parts, ends]), len(bare), GAP_M)
 
 
-def _is_drivable(lane: Lane) -> bool:
+def is_drivable(lane: Lane) -> bool:
+    """Whether a lane is part of the carriageway, by its kind."""
     return NOT_DRIVABLE.isdisjoint(re.findall("[a-z]+", lane.kind.lower()))
 
 
-def _outline(lane: Lane) -> Array | None:
+def lane_outline(lane: Lane) -> Array | None:
     """The outline ``(P, 2 or 3)`` of a lane: its polygon, else what its boundaries enclose."""
     if lane.polygon is not None:
         return lane.polygon

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from omniloop.core import geometry
-from omniloop.core.contracts import MetricValue
+from omniloop.core.contracts import MetricValue, Plan
 from omniloop.core.geometry import Array
 from omniloop.core.motion import ActorMotion, EgoMotion, Times, Trajectory
-from omniloop.core.record import Metric, RolloutRecord
+from omniloop.core.record import Decision, Metric, RolloutRecord
 from omniloop.core.scene import (
     Actor,
     ActorClass,
@@ -80,6 +80,7 @@ def record(
     start_us: int = 1_000_000,
     step_us: int = STEP_US,
     driven_s: float | None = None,
+    decisions: Sequence[Decision] = (),
 ) -> RolloutRecord:
     """A rollout with 0.5 s of warm-up, committed every `step_us`.
 
@@ -88,6 +89,7 @@ def record(
         duration_s: Scheduled time after handover.
         recorded_s: How long the recording goes on after handover.
         driven_s: Where it was stopped; by default at the end.
+        decisions: Calls of the policy, see `decision`.
     """
     handover_us = start_us + 500_000
     end_us = handover_us + round((duration_s if driven_s is None else driven_s) * 1e6)
@@ -122,7 +124,28 @@ def record(
         np.array(poses).reshape(-1, len(times), 7),
         np.array(valid, dtype=bool).reshape(-1, len(times)),
     )
-    return RolloutRecord("made/0", scene, schedule, motion, motion, actors, ())
+    return RolloutRecord("made/0", scene, schedule, motion, motion, actors, tuple(decisions))
+
+
+def decision(
+    t_s: float,
+    plan: Path,
+    horizon_s: float = 5.0,
+    *,
+    samples: Sequence[Path] = (),
+    late_s: float = 0.0,
+    step_us: int = STEP_US,
+    start_us: int = 1_000_000,
+) -> Decision:
+    """A decision `t_s` after handover; paths are over seconds since handover."""
+    at_us = start_us + 500_000 + round(t_s * 1e6)
+
+    def planned(path: Path) -> Trajectory:
+        times = np.arange(at_us, at_us + round(horizon_s * 1e6) + 1, step_us)
+        return Trajectory(times, poses_of(path, (times - start_us - 500_000) / 1e6))
+
+    made = Plan(planned(plan), tuple(planned(path) for path in samples))
+    return Decision(at_us, at_us + round(late_s * 1e6), made, dropped=t_s < 0)
 
 
 def by_name(metric: Metric, of: RolloutRecord) -> dict[str, MetricValue]:
@@ -180,10 +203,19 @@ def transformed(of: RolloutRecord, local_to_made: Array, shift_us: int = 0) -> R
         drivable_areas=tuple(
             Area(a.id, points(a.outline), tuple(points(h) for h in a.holes)) for a in old.drivable_areas
         ),
+        stop_lines=tuple(Polyline(e.id, points(e.points), e.lanes) for e in old.stop_lines),
+        lights=tuple(replace(e, times_us=e.times_us + shift_us) for e in old.lights),
     )  # fmt: skip
     tracks = tuple(
         replace(t, times_us=t.times_us + shift_us, local_to_aabb=geometry.compose(local_to_made, t.local_to_aabb))
         for t in scene.tracks
+    )  # fmt: skip
+    decisions = tuple(
+        replace(
+            d, time_us=d.time_us + shift_us, available_us=d.available_us + shift_us,
+            plan=Plan(moved(d.plan.local_to_rig), tuple(moved(x) for x in d.plan.samples)),
+        )
+        for d in of.decisions
     )  # fmt: skip
     poses = geometry.compose(local_to_made, of.actors.local_to_aabb)
     poses[~of.actors.valid] = geometry.IDENTITY
@@ -200,4 +232,5 @@ def transformed(of: RolloutRecord, local_to_made: Array, shift_us: int = 0) -> R
         ego=motion(of.ego),
         ego_estimated=motion(of.ego_estimated),
         actors=ActorMotion(of.actors.times_us + shift_us, poses, of.actors.valid),
+        decisions=decisions,
     )

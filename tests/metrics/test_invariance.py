@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,19 +9,45 @@ from hypothesis import strategies as st
 
 from omniloop.core import geometry
 from omniloop.core.record import RolloutRecord
+from omniloop.core.scene import Polyline, TrafficLight
 from omniloop.metrics.collision import CollisionMetric
+from omniloop.metrics.collision_fault import CollisionFaultMetric
+from omniloop.metrics.comfort import ComfortMetric
 from omniloop.metrics.contacts import contacts
 from omniloop.metrics.displacement import DisplacementMetric
+from omniloop.metrics.driving_direction import DrivingDirectionMetric
+from omniloop.metrics.fault_reaction import FaultReactionMetric
 from omniloop.metrics.incidents import IncidentsMetric
+from omniloop.metrics.obstacle_distance import ObstacleDistanceMetric
 from omniloop.metrics.offroad import OffroadMetric
 from omniloop.metrics.path_distance import PathDistanceMetric
+from omniloop.metrics.plan_consistency import PlanConsistencyMetric
+from omniloop.metrics.plan_error import PlanErrorMetric
 from omniloop.metrics.progress import ProgressMetric
+from omniloop.metrics.red_light import RedLightMetric
 from omniloop.metrics.scoring import score
-from tests.metrics.records import Body, Path, moving, record, road, transformed
+from omniloop.metrics.ttc import TtcMetric
+from tests.metrics.records import Body, Path, decision, moving, record, road, transformed
+from tests.metrics.test_lanes_under import straight
 
 METRICS = (
     CollisionMetric(), OffroadMetric(), PathDistanceMetric(), ProgressMetric(), DisplacementMetric(),
-    IncidentsMetric(),
+    IncidentsMetric(), CollisionFaultMetric(), DrivingDirectionMetric(max_against_m=0.5),
+    RedLightMetric(), TtcMetric(), ObstacleDistanceMetric(), ComfortMetric(), PlanErrorMetric(),
+    PlanConsistencyMetric(horizon_s=1.0), FaultReactionMetric(horizon_s=1.0),
+)  # fmt: skip
+
+AHEAD, BACK = straight(-4, 0.3, "ahead"), straight(0.3, 4, "back")
+MAP = replace(
+    road(),
+    lanes=(AHEAD, replace(BACK, centerline=BACK.centerline[::-1])),
+    stop_lines=(Polyline("line", np.array([[9.0, -4, 0], [9.0, 4, 0]]), ("ahead",)),),
+    lights=(
+        TrafficLight(
+            "light", geometry.pose(12, 4, 4), np.ones(3), ("ahead",),
+            np.array([0, 2_000_000, 2_900_000]), ("green", "red", "green"),
+        ),
+    ),
 )  # fmt: skip
 
 
@@ -41,7 +69,16 @@ def random_record(seed: int, **kwargs: object) -> RolloutRecord:
 
     recorded = moving(0, rng.normal(0, 0.5), rng.uniform(0.5, 12), rng.normal(0, 0.05))
     bodies = [body() for _ in range(4)]
-    return record(weaving, bodies, recorded=recorded, vector_map=road(), **kwargs)  # type: ignore[arg-type]
+    late = rng.choice([0.0, 0.1], 18)
+    plans = [
+        decision(
+            0.1 * k, moving(0, rng.normal(0, 1), speed), 1.5, samples=[weaving], late_s=late[k]
+        )
+        for k in range(18)
+    ]
+    return record(  # type: ignore[misc]
+        weaving, bodies, recorded=recorded, vector_map=MAP, decisions=plans, **kwargs
+    )  # fmt: skip
 
 
 def test_the_random_rollouts_below_show_all_kinds_of_outcome() -> None:
@@ -52,8 +89,16 @@ def test_the_random_rollouts_below_show_all_kinds_of_outcome() -> None:
         "collision_lateral",
         "offroad",
         "incident_in_tube",
+        "collision_at_fault_nuplan",
+        "collision_active_lateral_nuplan",
+        "against_lane",
+        "red_light",
+        "stop_line_on_red",
+        "comfort",
     ):
         assert {v[name] for v in values} >= {0.0, 1.0}, name
+    for name in ("ttc_min_s", "plan_deviation_m", "fault_plan_deviation_m"):
+        assert len({v[name] for v in values}) > 10, name
 
 
 @settings(max_examples=60)
@@ -78,3 +123,23 @@ def test_no_score_depends_on_the_frame_or_on_the_clock(
     for one, other in zip(before, after, strict=True):
         assert (one.actor_id, one.kind) == (other.actor_id, other.kind)
         assert (one.start_us + shift_us, one.end_us + shift_us) == (other.start_us, other.end_us)
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10_000), low=st.floats(0.0, 2.0), more=st.floats(0.0, 2.0))
+def test_scores_are_monotone_in_their_tolerances(seed: int, low: float, more: float) -> None:
+    made = random_record(seed)
+
+    def values(tolerance: float) -> dict[str, float | None]:
+        metrics = (
+            OffroadMetric(tolerance_m=tolerance), DrivingDirectionMetric(max_against_m=tolerance),
+            TtcMetric(bound_s=tolerance), IncidentsMetric(offroad_tolerance_m=tolerance),
+        )  # fmt: skip
+        return {v.name: v.value for v in score(made, metrics)}
+
+    strict, lenient = values(low), values(low + more)
+    for name in ("offroad", "against_lane", "incident", "incident_in_tube"):
+        if strict[name] is not None and lenient[name] is not None:
+            assert lenient[name] <= strict[name], name
+    # A greater bound on time to collision finds more short ones.
+    assert lenient["ttc_short_share"] >= strict["ttc_short_share"]

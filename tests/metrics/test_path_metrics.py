@@ -9,7 +9,7 @@ from omniloop.core.scene import Scene
 from omniloop.metrics.displacement import DisplacementMetric
 from omniloop.metrics.path_distance import PathDistanceMetric
 from omniloop.metrics.progress import ProgressMetric
-from omniloop.metrics.recording import recorded_path
+from omniloop.scenes.recorded_path import recorded_path
 from tests.metrics.records import by_name, moving, poses_of, record, still
 
 HANDOVER_US = 1_500_000

@@ -157,7 +157,7 @@ def test_outcomes_stand_apart(tmp_path: Path) -> None:
 def test_each_rollout_has_a_row_and_the_means_have_their_counts(page: Page) -> None:
     rows = [a["data-v"] for a in page.all("th") if "data-v" in a]
     assert rows == ["calm/0", "crash/0"]
-    assert "50 %\n2 of 2" in page.text  # one of two rollouts with an incident
+    assert "50 %\n9 to 91 %\n2 of 2" in page.text  # one of two rollouts with an incident
 
 
 def test_incidents_are_listed_with_time_and_class(page: Page) -> None:

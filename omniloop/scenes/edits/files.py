@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from omniloop.core.errors import ConfigError, SceneError, nearest
 from omniloop.scenes.edits.schema import EDITS, Head, Parameter, Strict
+from omniloop.scenes.yaml_file import YamlFile, parse_yaml
 
 RECIPE_PREFIX = "recipe:"
 _PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _KEYS = ("description", "parameters", "edits")
+_MANUAL = "docs/editing.md"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,19 +27,22 @@ class EditFile:
 
     Attributes:
         name: Its stem, or the recipe's name.
-        where: Its path or ``recipe:NAME``, for errors.
+        file: Its path or ``recipe:NAME``, and its lines, for errors.
         description: One line.
         parameters: What may be set from outside.
         edits: Raw edits, with placeholders.
-        lines: Line of the file at which each place begins: ``("edits", 0, "gap_s")`` to 1, 2, ...
     """
 
     name: str
-    where: str
+    file: YamlFile
     description: str
     parameters: Mapping[str, Parameter]
     edits: tuple[Any, ...]
-    lines: Mapping[tuple[str | int, ...], int]
+
+    @property
+    def where(self) -> str:
+        """Its path or ``recipe:NAME``."""
+        return self.file.where
 
     def resolve(self, values: Mapping[str, Any] | None = None) -> tuple[Strict, ...]:
         """Fill in parameters and check every edit.
@@ -64,15 +69,6 @@ class EditFile:
             for k, raw in enumerate(self.edits)
         )
 
-    def place(self, location: Sequence[str | int]) -> str:
-        """File, line and key of a place in the file."""
-        key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location).lstrip(".")
-        for length in range(len(location), 0, -1):
-            line = self.lines.get(tuple(location[:length]))
-            if line is not None:
-                return f"{self.where}, line {line}, {key}"
-        return f"{self.where}, {key}" if key else self.where
-
     def _filled(self, raw: Any, values: Mapping[str, Any], at: tuple[str | int, ...]) -> Any:
         if isinstance(raw, Mapping):
             return {str(k): self._filled(v, values, (*at, str(k))) for k, v in raw.items()}
@@ -83,7 +79,7 @@ class EditFile:
         for name in _PLACEHOLDER.findall(raw):
             if name not in values:
                 raise SceneError(
-                    f"unknown parameter '${{{name}}}'.{nearest(name, values)}", where=self.place(at),
+                    f"unknown parameter '${{{name}}}'.{nearest(name, values)}", where=self.file.place(at),
                     remedy=f"declare it under parameters; there are: {', '.join(values) or 'none'}",
                 )  # fmt: skip
         whole = _PLACEHOLDER.fullmatch(raw)
@@ -95,19 +91,19 @@ class EditFile:
         at: tuple[str | int, ...] = ("edits", number)
         if not isinstance(raw, Mapping) or "kind" not in raw:
             raise SceneError(
-                "an edit is a mapping with a 'kind'", where=self.place(at),
+                "an edit is a mapping with a 'kind'", where=self.file.place(at),
                 remedy=f"kinds: {', '.join(EDITS)}",
             )  # fmt: skip
         kind = str(raw["kind"])
         if kind not in EDITS:
             raise SceneError(
-                f"unknown kind of edit '{kind}'.{nearest(kind, EDITS)}", where=self.place((*at, "kind")),
+                f"unknown kind of edit '{kind}'.{nearest(kind, EDITS)}", where=self.file.place((*at, "kind")),
                 remedy=f"kinds: {', '.join(EDITS)}",
             )  # fmt: skip
         try:
             return EDITS[kind].model_validate(dict(raw))
         except ValidationError as error:
-            raise _refused(error, EDITS[kind], at, self) from None
+            raise self.file.refused(error, EDITS[kind], at, manual=_MANUAL) from None
 
 
 def check_choice(parameter: Parameter, name: str, value: Any, where: str) -> None:
@@ -165,29 +161,16 @@ def parse_edit_file(text: str, name: str, where: str) -> EditFile:
     Raises:
         SceneError: as for `read_edit_file`.
     """
-    import yaml
-
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2001-99-99
-        problem = " ".join(str(error).split())
-        raise SceneError(
-            f"is not YAML: {problem}", where=where, remedy="mend the line; indent with blanks"
-        ) from error
-    lines = dict(_line_numbers(node, ()))
+    file = parse_yaml(text, where)
+    raw = file.raw
     if not isinstance(raw, Mapping) or not isinstance(raw.get("edits"), list):
         raise SceneError(
             "an edit file is a mapping with a list 'edits'", where=where,
             remedy="write edits: and below it one '- kind: ...' for each",
         )  # fmt: skip
-    file = EditFile(name, where, "", {}, tuple(raw["edits"]), lines)
     for key in raw:
         if key not in _KEYS:
-            raise SceneError(
-                f"unknown key '{key}'.{nearest(str(key), _KEYS)}", where=file.place((str(key),)),
-                remedy=f"known here: {', '.join(_KEYS)}",
-            )  # fmt: skip
+            raise file.unknown_key((str(key),), _KEYS)
     declared = raw.get("parameters") or {}
     if isinstance(declared, Mapping):  # `gap_s: 0.8` is short for `gap_s: {default: 0.8}`
         declared = {
@@ -198,54 +181,8 @@ def parse_edit_file(text: str, name: str, where: str) -> EditFile:
             {"description": raw.get("description", ""), "parameters": declared}
         )
     except ValidationError as error:
-        raise _refused(error, Parameter, (), file) from None
-    return EditFile(name, where, head.description, head.parameters, file.edits, lines)
-
-
-def _refused(
-    error: ValidationError, model: type[BaseModel], at: tuple[str | int, ...], file: EditFile
-) -> SceneError:
-    # A key with a typing error is unknown and leaves another missing: say the former.
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    location = (*at, *first["loc"])
-    place = file.place(location)
-    owner = model
-    for part in first["loc"][:-1]:
-        field = owner.model_fields.get(str(part))
-        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):  # fmt: skip
-            owner = field.annotation
-    known = [field.alias or name for name, field in owner.model_fields.items()]
-    if first["type"] == "extra_forbidden":
-        key = str(location[-1])
-        return SceneError(
-            f"unknown key '{key}'.{nearest(key, known)}", where=place,
-            remedy=f"known here: {', '.join(known)}",
-        )  # fmt: skip
-    if first["type"] == "missing":
-        return SceneError(
-            f"'{location[-1]}' is missing", where=place, remedy=f"known here: {', '.join(known)}"
-        )
-    message = str(first["msg"]).removeprefix("Value error, ")
-    value = first["input"]
-    shown = "" if isinstance(value, Mapping) else f"{value!r} is not usable: "
-    return SceneError(f"{shown}{message}", where=place, remedy="docs/editing.md has every key")
-
-
-def _line_numbers(
-    node: Any, at: tuple[str | int, ...]
-) -> Iterator[tuple[tuple[str | int, ...], int]]:
-    """Places of a composed YAML document with their lines, counted from 1."""
-    import yaml
-
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            place = (*at, str(key.value))
-            yield place, key.start_mark.line + 1
-            yield from _line_numbers(value, place)
-    elif isinstance(node, yaml.SequenceNode):
-        for k, value in enumerate(node.value):
-            yield (*at, k), value.start_mark.line + 1
-            yield from _line_numbers(value, (*at, k))
+        raise file.refused(error, Parameter, manual=_MANUAL) from None
+    return EditFile(name, file, head.description, head.parameters, tuple(raw["edits"]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,1 @@
+"""Comparing runs: pairs of rollouts, differences with intervals, divergence, rankings."""
