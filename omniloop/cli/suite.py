@@ -38,6 +38,9 @@ def show(
     as_json: Annotated[
         bool, typer.Option("--json", help="As one JSON document, every hash in full.")
     ] = False,
+    as_file: Annotated[
+        bool, typer.Option("--file", help="As its file says it, such as for a copy of your own.")
+    ] = False,
 ) -> None:
     """Load the scenes of a suite and print what it comes to, with its content hash.
 
@@ -45,11 +48,16 @@ def show(
 
         omniloop suite show smoke
         omniloop suite show my_suite.yaml --json
+        omniloop suite show smoke --file > my_suite.yaml
     """
     from omniloop.configs.compose import compose
+    from omniloop.configs.suite import suite_text
     from omniloop.runlog.environment import describe_environment
     from omniloop.runner.suite import deciding_versions, load_suite
 
+    if as_file:
+        typer.echo(suite_text(name), nl=False)
+        return
     document = load_suite(compose([f"suite={name}"])).document()
     versions = deciding_versions(describe_environment())
     if as_json:

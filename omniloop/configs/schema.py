@@ -120,7 +120,8 @@ class SuiteConfig(_Strict):
 
     name: str
     version: int
-    file: str
+    file: str | None = None
+    """Its path; null if it comes with the package."""
     description: str = ""
     settings: list[str] = []
     """Keys that it pins besides scenes, seeds and metrics."""

@@ -56,12 +56,14 @@ class Suite:
         file: Its text's places, for errors.
         head: What it says.
         entries: Its scenes; paths are absolute.
+        shipped: Whether it comes with the package.
     """
 
     name: str
     file: YamlFile
     head: SuiteHead
     entries: tuple[SceneEntry, ...]
+    shipped: bool
 
     @property
     def pinned(self) -> dict[str, tuple[str, ...]]:
@@ -95,7 +97,9 @@ class Suite:
         """Write what the suite pins, but for its `choices`, into composed settings."""
         raw["scenes"] = {
             "name": "joined",
-            "entries": [entry.model_dump(mode="json") for entry in self.entries],
+            "entries": [
+                entry.model_dump(mode="json", exclude_defaults=True) for entry in self.entries
+            ],
             "places": [self.file.place(("scenes", k)) for k in range(len(self.entries))],
         }
         raw["run"]["seeds"] = self.head.seeds
@@ -105,7 +109,8 @@ class Suite:
             if "." in key:
                 _put(raw, key, value)
         raw["suite"] = {
-            "name": self.name, "version": self.head.version, "file": self.file.where,
+            "name": self.name, "version": self.head.version,
+            "file": None if self.shipped else self.file.where,
             "description": self.head.description, "settings": list(self.head.settings),
         }  # fmt: skip
 
@@ -133,11 +138,23 @@ def read_suite(name: str) -> Suite:
         ConfigError: there is none, or it names a metric or setting that is none.
         SceneError: it is no YAML or not right; it names line and key, and the nearest known.
     """
+    text = suite_text(name)
+    if name in suite_names():
+        return parse_suite(text, name, f"omniloop/suites/{name}.yaml", None)
+    path = Path(name)
+    return parse_suite(text, path.stem, name, path.resolve().parent)
+
+
+def suite_text(name: str) -> str:
+    """The text of a suite of the package, or of a file.
+
+    Raises:
+        ConfigError: there is none.
+    """
     names = suite_names()
     if name in names:
         entry = resources.files("omniloop") / "suites" / f"{name}.yaml"
-        text = entry.read_text(encoding="utf-8")
-        return parse_suite(text, name, f"omniloop/suites/{name}.yaml", None)
+        return entry.read_text(encoding="utf-8")
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigError(
@@ -145,20 +162,19 @@ def read_suite(name: str) -> Suite:
             remedy=f"suites: {', '.join(names)}; or give the path of a .yaml file",
         )  # fmt: skip
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"the suite cannot be read: {error}.{nearest(path.stem, names)}", where=f"suite={name}",
             remedy=f"give the path of a YAML file, or one of {', '.join(names)}",
         ) from error  # fmt: skip
-    return parse_suite(text, path.stem, name, path.resolve().parent)
 
 
 def parse_suite(text: str, name: str, where: str, folder: Path | None) -> Suite:
     """Parse the text of a suite.
 
     Args:
-        folder: What its relative paths are relative to; None where it can have none.
+        folder: What its relative paths are relative to; None for one of the package.
 
     Raises:
         InputError: as for `read_suite`.
@@ -181,7 +197,7 @@ def parse_suite(text: str, name: str, where: str, folder: Path | None) -> Suite:
             raise _config_error(file, ("metrics",), "a suite without metrics measures nothing", "")
         for metric in head.metrics:
             _check_plugin(file, "metrics", metric, ("metrics", metric))
-    return Suite(name, file, head, entries)
+    return Suite(name, file, head, entries, shipped=folder is None)
 
 
 def _entry(file: YamlFile, number: int, raw: Any, folder: Path | None) -> SceneEntry:

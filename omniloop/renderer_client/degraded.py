@@ -49,9 +49,9 @@ class DegradedRasterizer(Rasterizer):
 
     def __init__(
         self,
-        blur_px_per_m: float = 0.6,
-        warp_px_per_m: float = 1.5,
-        noise_levels_per_m: float = 2.0,
+        blur_px_per_m: float = 0.5,
+        warp_px_per_m: float = 1.0,
+        noise_levels_per_m: float = 0.5,
         free_m: float = 0.1,
         most_m: float = 20.0,
         **settings: Any,

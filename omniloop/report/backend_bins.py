@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from omniloop.core.errors import ConfigError
 from omniloop.core.geometry import Array
@@ -68,7 +70,7 @@ def check_edges(edges_m: Sequence[float]) -> tuple[float, ...]:
         ConfigError: they are not positive, finite and increasing.
     """
     edges = (0.0, *edges_m)
-    if not all(a < b < math.inf for a, b in zip(edges, edges[1:], strict=False)):
+    if not all(a < b < math.inf for a, b in itertools.pairwise(edges)):
         raise ConfigError(
             f"bins end at {', '.join(f'{e:g}' for e in edges_m)} m", where="--bins",
             remedy="give increasing positive metres, such as --bins 0.5,1,2,4",
@@ -91,7 +93,7 @@ def bins_of(clips: Clips, edges_m: Sequence[float] = EDGES_M) -> list[Bin]:
     ]
 
 
-def _bin(clips: Clips, chosen: Array, low_m: float, high_m: float) -> Bin:
+def _bin(clips: Clips, chosen: NDArray[np.intp], low_m: float, high_m: float) -> Bin:
     frames, sums = clips.frames[chosen], clips.sums[chosen]
     names, scene = np.unique(clips.scenes[chosen], return_inverse=True)
     values, weights = np.zeros((len(names), 3)), np.zeros((len(names), 3))

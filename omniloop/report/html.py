@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,12 +16,12 @@ from markupsafe import Markup
 
 from omniloop.core.errors import OmniloopError
 from omniloop.core.time import US_PER_S
-from omniloop.imperfection.service import FACTS
 from omniloop.report.aggregate import outcome_counts
 from omniloop.report.incidents import Incident, incidents_from_metrics
 from omniloop.report.injected import injected_lines, injected_settings
 from omniloop.report.page_parts import (
     exclusions_of,
+    facts_of,
     machine_lines,
     missing_rollouts,
     rerun_command,
@@ -50,7 +50,7 @@ from omniloop.report.summary import (
     Mean,
     cell,
     columns_of,
-    mean_of,
+    means_of,
     outcome_label,
 )
 from omniloop.runlog.files import write_atomic
@@ -114,11 +114,14 @@ class Section:
     scores: tuple[tuple[str, str, str], ...]
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, *, most_inline: int = MOST_INLINE) -> Path:
     """Write a run's ``report.html`` from what its folder holds; return its path.
 
     Rollouts without a result are named as missing. A log that cannot be read costs its
     rollout the pictures, and the page says so.
+
+    Args:
+        most_inline: Players in the page itself; further ones go into ``report_players/``.
 
     Raises:
         RunFolderError: the folder is no run, or the page cannot be written.
@@ -139,15 +142,13 @@ def write_report(run_dir: Path) -> Path:
     warnings = [*found.damaged, *warnings_of(settings, results)]
     warnings += [f"{s.row.result.session_id}: {s.missing}" for s in sections if s.missing]
 
-    def page(placed: Placed) -> str:
-        return render(
-            name=folder.resolve().name, settings=settings, rows=rows, columns=columns,
-            columns_left=len(every) - len(columns), sections=sections, warnings=warnings,
-            placed=placed,
-        )  # fmt: skip
-
+    page = page_with(
+        name=folder.resolve().name, settings=settings, rows=rows, columns=columns,
+        columns_left=len(every) - len(columns), sections=sections, warnings=warnings,
+    )  # fmt: skip
     bare = len(page(Placed({}, {}, "")).encode("utf-8", "replace"))
-    placed = place(_players(sections), folder, PAGE_BYTES - bare - _MARGIN_BYTES)
+    room = PAGE_BYTES - bare - _MARGIN_BYTES
+    placed = place(_players(sections), folder, room, most_inline)
     path = folder / REPORT_NAME
     write_atomic(path, page(placed).encode("utf-8", "replace"))
     return path
@@ -187,7 +188,7 @@ def choose_pictured(results: Sequence[RolloutResult]) -> set[int]:
     return {*range(min(len(results), MOST_PICTURED)), *trouble[:MOST_PICTURED]}
 
 
-def render(
+def page_with(
     *,
     name: str,
     settings: Mapping[str, Any],
@@ -196,9 +197,8 @@ def render(
     columns_left: int,
     sections: Sequence[Section],
     warnings: Sequence[str],
-    placed: Placed,
-) -> str:
-    """Fill the page's template; every text is escaped.
+) -> Callable[[Placed], str]:
+    """The page as a function of where its players are; every text is escaped.
 
     Scripts may run by their SHA-256 alone, or from the page's own folder.
     """
@@ -214,60 +214,64 @@ def render(
     config = settings.get("config") or {}
     environment_facts = settings.get("environment") or {}
     edits = [(scene, lines) for scene, lines in (settings.get("edits") or {}).items() if lines]
-    return template.render(
-        name=name,
-        dash=UNDEFINED,
-        scripts=[Markup(script) for script in scripts],
-        hashes=[_sha256(script) for script in scripts],
-        palettes=Markup(to_json({"light": asdict(LIGHT), "dark": asdict(DARK)})),
-        players={anchor: Markup(text) for anchor, text in placed.inline.items()},
-        beside=placed.beside,
-        limits=placed.limits,
-        most_inline=MOST_INLINE,
-        players_folder=FOLDER,
-        gallery=_gallery(sections),
-        counts=[(o, outcome_label(o), n) for o, n in outcome_counts(results).items()],
-        tiles=tiles_of(results),
-        privileged=list(
+    facts = {
+        "name": name,
+        "dash": UNDEFINED,
+        "scripts": [Markup(script) for script in scripts],
+        "hashes": [_sha256(script) for script in scripts],
+        "palettes": Markup(to_json({"light": asdict(LIGHT), "dark": asdict(DARK)})),
+        "players_folder": FOLDER,
+        "gallery": _gallery(sections),
+        "counts": [(o, outcome_label(o), n) for o, n in outcome_counts(results).items()],
+        "tiles": tiles_of(results),
+        "privileged": list(
             dict.fromkeys(
                 (r.plugins.get("policy", ""), ", ".join(r.privileged))
                 for r in results
                 if r.privileged
             )
         ),
-        rows=rows,
-        listed=rows[:MOST_ROWS],
-        columns=columns,
-        columns_left=columns_left,
-        means=[(column, mean_of(results, column.name)) for column in columns],
-        mean_text=_mean_text,
-        sections=sections,
-        incidents=incidents[:_MOST_LINES],
-        incidents_left=max(len(incidents) - _MOST_LINES, 0),
-        undefined=undefined[:_MOST_LINES],
-        undefined_left=max(len(undefined) - _MOST_LINES, 0),
-        most_pictured=MOST_PICTURED,
-        timings=service_timings(results),
-        parts=rollout_timings(results),
-        settings=settings_lines(
+        "rows": rows,
+        "listed": rows[:MOST_ROWS],
+        "columns": columns,
+        "columns_left": columns_left,
+        "means": list(zip(columns, means_of(results, [c.name for c in columns]), strict=True)),
+        "mean_text": _mean_text,
+        "sections": sections,
+        "incidents": incidents[:_MOST_LINES],
+        "incidents_left": max(len(incidents) - _MOST_LINES, 0),
+        "undefined": undefined[:_MOST_LINES],
+        "undefined_left": max(len(undefined) - _MOST_LINES, 0),
+        "most_pictured": MOST_PICTURED,
+        "timings": service_timings(results),
+        "parts": rollout_timings(results),
+        "settings": settings_lines(
             {group: v for group, v in config.items() if group != "imperfection"},
             settings.get("root_seed"),
         ),
-        yaml=to_yaml(config) if config else "",
-        command=rerun_command(config, name),
-        hashed=list((settings.get("scenes") or {}).items())[:_MOST_LINES],
-        machine=machine_lines(environment_facts),
-        injected=[
+        "yaml": to_yaml(config) if config else "",
+        "command": rerun_command(config, name),
+        "hashed": list((settings.get("scenes") or {}).items())[:_MOST_LINES],
+        "machine": machine_lines(environment_facts),
+        "injected": [
             (label, injected_settings(config, kind), text)
             for kind, label, text in injected_lines(results)
         ],
-        edits=edits[:_MOST_LINES],
-        edits_left=max(len(edits) - _MOST_LINES, 0),
-        exclusions=exclusions_of(settings),
-        missing=missing[:_MOST_LINES],
-        missing_left=max(len(missing) - _MOST_LINES, 0),
-        warnings=list(dict.fromkeys(warnings))[:_MOST_LINES],
-    )
+        "edits": edits[:_MOST_LINES],
+        "edits_left": max(len(edits) - _MOST_LINES, 0),
+        "exclusions": exclusions_of(settings),
+        "missing": missing[:_MOST_LINES],
+        "missing_left": max(len(missing) - _MOST_LINES, 0),
+        "warnings": list(dict.fromkeys(warnings))[:_MOST_LINES],
+    }
+
+    def page(placed: Placed) -> str:
+        players = {anchor: Markup(text) for anchor, text in placed.inline.items()}
+        return template.render(
+            **facts, players=players, beside=placed.beside, limits=placed.limits
+        )  # fmt: skip
+
+    return page
 
 
 def _packaged(name: str) -> str:
@@ -353,43 +357,9 @@ def _section(folder: Path, row: Row, keyed: int) -> Section:
         missing=missing,
         log=link(log) if log.is_file() else "",
         videos=tuple((path.name, link(path)) for path in sorted(kept.glob("*.mp4"))),
-        facts=_facts(result),
+        facts=facts_of(result),
         scores=tuple(
             (name, f"{m.value:.6g}" if m.value is not None else UNDEFINED, m.reason)
             for name, m in result.metrics.items()
         ),
     )
-
-
-def _facts(result: RolloutResult) -> tuple[tuple[str, str], ...]:
-    facts = []
-    if result.error is not None:
-        facts += [(key, text) for key, text in result.error.items() if text]
-    if result.stopped_by:
-        facts.append(("stopped by", result.stopped_by))
-    if result.warmup_s is not None:
-        facts.append(("warm-up", f"{result.warmup_s:.2f} s"))
-    if result.decisions is not None and result.decision_period_us is not None:
-        facts.append(
-            ("decisions", f"{result.decisions} every {result.decision_period_us / 1000:g} ms")
-        )
-    facts += [(name, in_words(told)) for name, told in result.facts.items() if name != FACTS]
-    facts += [("notice", notice) for notice in result.notices[:8]]
-    return tuple((label, text) for label, text in facts if text)
-
-
-def in_words(told: Mapping[str, Any]) -> str:
-    """What a service told of a rollout, on one line; what was injected has a table of its own."""
-    parts = []
-    for name, value in told.items():
-        if name == FACTS or value in ({}, [], None):
-            continue
-        if isinstance(value, Mapping):
-            parts.append(f"{name} ({in_words(value)})")
-        elif isinstance(value, list | tuple):
-            shown = ", ".join(str(v) for v in value[:8])
-            more = f" and {len(value) - 8} more" if len(value) > 8 else ""
-            parts.append(f"{name} {shown}{more}")
-        else:
-            parts.append(f"{name} {value}")
-    return "; ".join(parts).replace("_", " ")

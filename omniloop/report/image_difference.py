@@ -95,25 +95,28 @@ def ssim(first: Grey, second: Grey) -> float:
             f"a picture of {first.shape[1]}x{first.shape[0]} pixels is smaller than the window of"
             f" {WINDOW_PX}x{WINDOW_PX}"
         )
-    mean_a, mean_b = _windowed(first), _windowed(second)
+    # Variances are small differences of large squares: float32 would lose their digits.
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    mean_a, mean_b = _windowed(a), _windowed(b)
     both, square_a, square_b = mean_a * mean_b, mean_a * mean_a, mean_b * mean_b
-    var_a, var_b = _windowed(first * first) - square_a, _windowed(second * second) - square_b
-    covariance = _windowed(first * second) - both
+    var_a, var_b = _windowed(a * a) - square_a, _windowed(b * b) - square_b
+    covariance = _windowed(a * b) - both
     over = (2 * both + C1) * (2 * covariance + C2)
     under = (square_a + square_b + C1) * (var_a + var_b + C2)
     inside = slice(WINDOW_PX // 2, -(WINDOW_PX // 2))
-    return float((over / under)[inside, inside].mean(dtype=np.float64))
+    return float((over / under)[inside, inside].mean())
 
 
-def _windowed(values: Grey) -> Grey:
+def _windowed(values: Array) -> Array:
     size = (WINDOW_PX, WINDOW_PX)
     return np.asarray(cv2.GaussianBlur(values, size, WINDOW_SIGMA_PX))
 
 
 def mse(first: Image, second: Image) -> float:
     """Mean squared error over pixels and colours, in levels squared."""
-    apart = np.subtract(first, second, dtype=np.int16).astype(np.float32)
-    return float(np.square(apart).mean(dtype=np.float64))
+    # Sums of whole numbers are exact, in any order; those of OpenCV's norm are not.
+    counts = np.bincount(cv2.absdiff(first, second).ravel(), minlength=256)
+    return int(counts @ np.arange(256) ** 2) / first.size
 
 
 def psnr_db(mean_squared_error: float) -> float:
@@ -130,6 +133,7 @@ def gradient_error(first: Grey, second: Grey) -> float:
     return float(np.abs(_gradient(first) - _gradient(second)).mean(dtype=np.float64))
 
 
-def _gradient(values: Grey) -> Array:
+def _gradient(values: Grey) -> Grey:
     x, y = (cv2.Sobel(values, cv2.CV_32F, dx, 1 - dx, ksize=3, scale=1 / 8) for dx in (1, 0))
-    return np.asarray(cv2.magnitude(x, y))
+    # Not by cv2.magnitude, whose last bits depend on where its memory lies.
+    return np.asarray(np.sqrt(x * x + y * y))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from omniloop.imperfection.service import FACTS
 from omniloop.report.summary import Column, cell, mean_of
 from omniloop.runlog.results import RolloutResult
 from omniloop.runlog.run_yaml import RUN_YAML
@@ -105,7 +106,7 @@ def settings_lines(config: Mapping[str, Any], root_seed: object) -> list[tuple[s
             ]
             head = [str(values["name"])] if values.get("name") else []
             lines.append((str(group), ", ".join(head + settings)))
-        else:
+        elif values is not None:
             lines.append((str(group), str(values)))
     if root_seed is not None:
         lines.append(("root seed", str(root_seed)))
@@ -118,15 +119,25 @@ def rerun_command(config: Mapping[str, Any], name: str) -> str:
     Scores do not change what is simulated and stand in the configuration alone.
     """
     words = []
+    suite = config.get("suite") or {}
     for group, values in config.items():
-        if group == "metrics" or not isinstance(values, Mapping):
+        if group in ("metrics", "suite") or not isinstance(values, Mapping):
             continue
         if group != "run" and values.get("name"):
             words.append(f"{group}={values['name']}")
         words += _flat(group, {k: v for k, v in values.items() if k not in ("name", "resume")})
+    if suite:
+        pinned = ("scenes", "run.seeds", *(suite.get("settings") or ()))
+        free = [w for w in words if not _is_of(w.partition("=")[0], pinned)]
+        words = [f"suite={suite.get('file') or suite.get('name')}", *free]
     if not words:
         return ""
     return " ".join(shlex.quote(word) for word in ["omniloop", "run", *words, f"run.name={name}_2"])
+
+
+def _is_of(key: str, groups: Iterable[str]) -> bool:
+    """Whether a key is one of these, or below one."""
+    return any(key == group or key.startswith(f"{group}.") for group in groups)
 
 
 def _flat(prefix: str, value: object) -> Iterator[str]:
@@ -193,3 +204,38 @@ def warnings_of(settings: Mapping[str, Any], results: Sequence[RolloutResult]) -
             )
         if result.attempts > 1:
             yield f"{result.session_id}: took {result.attempts} attempts"
+
+
+def facts_of(result: RolloutResult) -> tuple[tuple[str, str], ...]:
+    """What else is known of a rollout: its error, its warm-up, what services told."""
+    facts = []
+    if result.error is not None:
+        facts += [(key, text) for key, text in result.error.items() if text]
+    if result.stopped_by:
+        facts.append(("stopped by", result.stopped_by))
+    if result.warmup_s is not None:
+        facts.append(("warm-up", f"{result.warmup_s:.2f} s"))
+    if result.decisions is not None and result.decision_period_us is not None:
+        facts.append(
+            ("decisions", f"{result.decisions} every {result.decision_period_us / 1000:g} ms")
+        )
+    facts += [(name, in_words(told)) for name, told in result.facts.items() if name != FACTS]
+    facts += [("notice", notice) for notice in result.notices[:8]]
+    return tuple((label, text) for label, text in facts if text)
+
+
+def in_words(told: Mapping[str, Any]) -> str:
+    """What a service told of a rollout, on one line; what was injected has a table of its own."""
+    parts = []
+    for name, value in told.items():
+        if name == FACTS or value in ({}, [], None):
+            continue
+        if isinstance(value, Mapping):
+            parts.append(f"{name} ({in_words(value)})")
+        elif isinstance(value, list | tuple):
+            shown = ", ".join(str(v) for v in value[:8])
+            more = f" and {len(value) - 8} more" if len(value) > 8 else ""
+            parts.append(f"{name} {shown}{more}")
+        else:
+            parts.append(f"{name} {value}")
+    return "; ".join(parts).replace("_", " ")

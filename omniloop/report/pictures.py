@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import simplejpeg
 from markupsafe import Markup
 
 from omniloop.core import geometry
@@ -23,7 +24,7 @@ from omniloop.report.moment import Moment, Playback
 from omniloop.report.overlay import PlanOverlay, camera_of
 from omniloop.report.palette import DARK, LIGHT
 from omniloop.report.player_data import player_data
-from omniloop.report.player_film import Film, read_camera
+from omniloop.report.player_film import Film, jpeg_uri, read_camera
 from omniloop.report.svg import Series, line_chart
 from omniloop.report.text import Image
 from omniloop.report.video import decode
@@ -32,6 +33,7 @@ from omniloop.runlog.record import read_record
 _MAP_VIEW = View(size=(640, 352), height_m=48.0, ego_at=(0.5, 0.62))
 _KEY_VIEW = View(size=(400, 300), height_m=44.0, ego_at=(0.5, 0.62))
 _CAMERA_WIDTH, _KEY_WIDTH = 640, 400
+_CAMERA_QUALITY = 80
 _KEY_BEFORE_US = (2_000_000, 1_000_000, 0)
 _CURVE_STEP_US = 100_000
 _RECORDED_SPEED_OVER_US = 300_000
@@ -174,7 +176,7 @@ def _camera_picture(
         width_m = record.scene.vehicle.width_m * 0.8
         overlay = PlanOverlay(camera, (width_px, height), DARK, width_m)
         overlay.draw(picture, playback.at(frame.capture_us))
-    return data_uri(picture)
+    return jpeg_uri(simplejpeg.encode_jpeg(picture, quality=_CAMERA_QUALITY))
 
 
 def data_uri(image: Image) -> str:

@@ -3,7 +3,7 @@
 "use strict";
 
 var DASH_M = [3, 9];
-var ZOOMS_M = [30, 45, 70, 110, 170];
+var ZOOMS_M = [25, 40, 60, 90, 130];
 var palettes = JSON.parse(document.getElementById("palettes").textContent);
 var dark = matchMedia("(prefers-color-scheme: dark)");
 var waiting = {};
@@ -98,7 +98,7 @@ function prepare(raw) {
   };
 }
 
-function rgb(color, alpha) { return "rgb(" + color.join(" ") + (alpha === undefined ? "" : " / " + alpha) + ")"; }
+function rgb(color) { return "rgb(" + color.join(" ") + ")"; }
 function mixed(a, b, share) { return a.map(function (v, k) { return Math.round(v + (b[k] - v) * share); }); }
 
 function Player(root, raw) {
@@ -107,7 +107,7 @@ function Player(root, raw) {
   this.data = prepare(raw);
   this.ms = raw.start_ms;
   this.playing = false;
-  this.zoom = 1;
+  this.zoom = 2;
   this.canvas = root.querySelector("canvas");
   this.play = root.querySelector(".play");
   this.scrub = root.querySelector(".scrub");
@@ -232,7 +232,7 @@ Player.prototype.draw = function () {
   g.fillRect(0, 0, width, height);
   g.setTransform(a, b, b, -a, width / 2 - a * ego.x - b * ego.y, height * (this.northUp.checked ? 0.5 : 0.68) - b * ego.x + a * ego.y);
   g.lineJoin = "round";
-  function fill(shape, color) { g.fillStyle = rgb(color); g.fill(shape, "evenodd"); }
+  function fill(shape, color) { g.fillStyle = rgb(color); g.fill(shape); }
   function line(shape, color, metres, pixels, dash) {
     g.strokeStyle = rgb(color);
     g.lineWidth = Math.max(metres, pixels * px);
@@ -286,7 +286,7 @@ Player.prototype.plan = function (g, p, force, px) {
   g.lineCap = "round";
   for (var k = line.length - 2; k >= Math.floor(now); k--) {
     var share = k < now ? now - k : 0, from = line[k], to = line[k + 1];
-    g.strokeStyle = rgb(raw[2] ? p.plan_dropped : mixed(p.plan_near, p.plan_far, k / (line.length - 2 || 1)), 0.9);
+    g.strokeStyle = rgb(raw[2] ? p.plan_dropped : mixed(p.plan_near, p.plan_far, k / (line.length - 2 || 1)));
     g.beginPath();
     g.moveTo(from[0] + (to[0] - from[0]) * share, from[1] + (to[1] - from[1]) * share);
     g.lineTo(to[0], to[1]);
@@ -324,8 +324,7 @@ Player.prototype.boxes = function (g, p, ego, sample, px) {
   if (!hit) return;
   g.beginPath();
   g.arc(centre.x, centre.y, 4.2, 0, 7);
-  g.strokeStyle = rgb(p.contact);
-  g.lineWidth = 2.5 * px;
+  g.strokeStyle = rgb(p.contact); g.lineWidth = 2.5 * px;
   g.stroke();
 };
 
@@ -335,12 +334,10 @@ function scaleBar(g, p, k, width, height, ratio) {
   var x1 = width - 14 * ratio, x0 = x1 - metres * k, y = height - 14 * ratio;
   g.setTransform(1, 0, 0, 1, 0, 0);
   g.strokeStyle = g.fillStyle = rgb(p.text_dim);
-  g.lineWidth = 2 * ratio;
-  g.beginPath();
+  g.lineWidth = 2 * ratio; g.beginPath();
   g.moveTo(x0, y - 4 * ratio); g.lineTo(x0, y); g.lineTo(x1, y); g.lineTo(x1, y - 4 * ratio);
   g.stroke();
-  g.font = 11 * ratio + "px system-ui, sans-serif";
-  g.textAlign = "center";
+  g.font = 11 * ratio + "px system-ui, sans-serif"; g.textAlign = "center";
   g.fillText(metres + " m", (x0 + x1) / 2, y - 6 * ratio);
 }
 

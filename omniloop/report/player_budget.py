@@ -9,7 +9,7 @@ from typing import Any
 
 from omniloop.report.player_data import to_json
 from omniloop.report.player_film import FILM_STEP_US, Film
-from omniloop.runlog.files import write_atomic
+from omniloop.runlog.files import usable, write_atomic
 
 MOST_INLINE = 30
 """So many players stand in the page itself; further ones lie beside it."""
@@ -67,7 +67,7 @@ class Placed:
     limits: str
 
 
-def choose_inline(players: Sequence[Player], most: int = MOST_INLINE) -> list[Player]:
+def choose_inline(players: Sequence[Player], most: int) -> list[Player]:
     """Players for the page itself: those of rollouts with trouble first, in the given order."""
     return sorted(players, key=lambda player: not player.urgent)[:most]
 
@@ -103,26 +103,37 @@ def _said(nth: int) -> str:
     )
 
 
-def place(players: Sequence[Player], run_dir: Path, room_bytes: int) -> Placed:
+def place(players: Sequence[Player], run_dir: Path, room_bytes: int, most_inline: int) -> Placed:
     """Put players into the page as far as there is room, and the others beside it.
 
-    Scripts of an earlier page are removed.
+    Scripts of an earlier page are removed, and their folder if nothing is left in it.
+
+    Args:
+        room_bytes: For the players in the page, all together.
+        most_inline: No more players than this go into the page.
 
     Raises:
-        RunFolderError: a script cannot be written.
+        RunFolderError: a script cannot be written or removed.
     """
-    inline, limits = fit(choose_inline(players), room_bytes)
+    inline, limits = fit(choose_inline(players, most_inline), room_bytes)
     beside: dict[str, str] = {}
     folder = run_dir / FOLDER
+    with usable(folder, "written"):
+        _clear(folder)
+        if len(inline) < len(players):
+            folder.mkdir(exist_ok=True)
     for player in players:
         if player.anchor in inline:
             continue
-        folder.mkdir(exist_ok=True)
         name = f"{player.anchor}.js"
         script = f'omniloopPlayer("{player.anchor}",{player.text()});\n'
         write_atomic(folder / name, script.encode())
         beside[player.anchor] = f"{FOLDER}/{name}"
-    for old in sorted(folder.glob("r*.js")):
-        if f"{FOLDER}/{old.name}" not in beside.values():
-            old.unlink()
     return Placed(inline, beside, limits)
+
+
+def _clear(folder: Path) -> None:
+    for old in sorted(folder.glob("r*.js")):
+        old.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

@@ -187,7 +187,7 @@ def _route(record: RolloutRecord, decision: Decision) -> Array:
 
 def _simplified(lines: Sequence[Array], origin: Array) -> list[list[int]]:
     """Packed polylines without the points that change them by less than 8 cm."""
-    out = []
+    out: list[list[int]] = []
     for xy in lines:
         if len(xy) < 2:
             out.append([])

@@ -42,7 +42,12 @@ class Film:
 
     def uris(self) -> list[str]:
         """Data URIs."""
-        return ["data:image/jpeg;base64," + base64.b64encode(j).decode() for j in self.jpegs]
+        return [jpeg_uri(jpeg) for jpeg in self.jpegs]
+
+
+def jpeg_uri(jpeg: bytes) -> str:
+    """A JPEG as a data URI."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def read_camera(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.polygon import orient
 
 from omniloop.core.geometry import Array
 from omniloop.core.scene import LaneLine, MarkColor, MarkStyle, VectorMap
@@ -121,7 +122,11 @@ class _Near:
         return [packed_line(shapely.get_coordinates(g), self._origin) for g in found]
 
     def shapes(self, rings: Sequence[Sequence[Array]]) -> list[list[list[int]]]:
-        """Polygons near the drive: each its outline and holes, packed without the repeated end."""
+        """Polygons near the drive: each its outline and holes, packed without the repeated end.
+
+        Outlines run counter-clockwise and holes clockwise, so that shapes which overlap can be
+        filled at once by the nonzero rule.
+        """
         made = [
             shapely.Polygon(shape[0][:, :2], [h[:, :2] for h in shape[1:] if len(h) >= 3])
             for shape in rings
@@ -136,7 +141,7 @@ class _Near:
                 packed_line(shapely.get_coordinates(ring)[:-1], self._origin)
                 for ring in (polygon.exterior, *polygon.interiors)
             ]
-            for polygon in found
+            for polygon in map(orient, found)
         ]
 
     def _clipped(self, geometries: NDArray[Any]) -> NDArray[Any]:

@@ -118,10 +118,20 @@ class Mean:
 
 def mean_of(results: Sequence[RolloutResult], name: str) -> Mean:
     """Average one score; see `omniloop.report.aggregate`."""
-    score = reduced(results, {name: "rate" if name in _FLAGS else "mean"})[0]
-    summed = float(np.nansum(matrix(results, [name])))
-    interval = score.interval if score.scenes > 1 else no_interval(TOO_FEW)
-    return Mean(score.value, score.valid, score.rollouts, summed, interval)
+    return means_of(results, [name])[0]
+
+
+def means_of(results: Sequence[RolloutResult], names: Sequence[str]) -> list[Mean]:
+    """Average several scores; they share the draws of their intervals."""
+    scores = reduced(results, {name: "rate" if name in _FLAGS else "mean" for name in names})
+    sums = np.nansum(matrix(results, names), axis=0).tolist()
+    return [
+        Mean(
+            score.value, score.valid, score.rollouts, summed,
+            score.interval if score.scenes > 1 else no_interval(TOO_FEW),
+        )
+        for score, summed in zip(scores, sums, strict=True)
+    ]  # fmt: skip
 
 
 def collision_classes(result: RolloutResult) -> list[str]:

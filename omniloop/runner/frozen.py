@@ -38,7 +38,7 @@ def renderer_settings(before: PluginConfig, settings: Sequence[str]) -> PluginCo
                 remedy="states stay as they were driven: give renderer=NAME and renderer.KEY=VALUE only",
             )  # fmt: skip
     own = "renderer" not in keys
-    given = [f"renderer={before.name}", *settings] if own and before.name != "none" else settings
+    given = [f"renderer={before.name}", *settings] if own else settings
     chosen = compose(list(given)).renderer
     if chosen.name == "none":
         raise ConfigError(

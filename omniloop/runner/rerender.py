@@ -14,14 +14,15 @@ from omniloop.configs.schema import RunConfig, validate
 from omniloop.core import registry
 from omniloop.core.calls import CallFunnel
 from omniloop.core.cameras import Camera
-from omniloop.core.contracts import CameraFrame, MetricValue, PolicySpec, Renderer
-from omniloop.core.errors import OmniloopError, RunFolderError
+from omniloop.core.contracts import CameraFrame, PolicySpec, Renderer
+from omniloop.core.errors import ConfigError, OmniloopError, RunFolderError
 from omniloop.core.local import as_service
-from omniloop.core.record import RolloutRecord
+from omniloop.core.record import Metric, RolloutRecord
 from omniloop.core.scene import Scene
 from omniloop.core.schedule import Schedule
 from omniloop.imperfection.service import imperfect
 from omniloop.imperfection.settings import FrameSettings
+from omniloop.metrics.scoring import score, undefined_scores
 from omniloop.orchestrator.compat import cameras_for, check_specs
 from omniloop.orchestrator.fetch import Fetch
 from omniloop.orchestrator.frame_call import render_frames
@@ -34,6 +35,7 @@ from omniloop.runlog.reader import LogReader
 from omniloop.runlog.record import read_record
 from omniloop.runlog.results import RolloutResult, find_results
 from omniloop.runlog.writer import LogWriter
+from omniloop.runner.assemble import create_metrics
 from omniloop.runner.frozen import Frozen, LoggedScenes, fitting, renderer_settings
 from omniloop.runner.job import error_document, service_timings
 from omniloop.runner.side_by_side import side_by_side
@@ -73,7 +75,7 @@ def rerender(
     """Draw every completed rollout of a run again; nothing else is simulated.
 
     The new folder is a run's: its logs hold the same messages but for the images, and its
-    results the same scores. Frames are those that were asked for, and reach the policy's log
+    results the scores of the same states. Frames are those that were asked for, and reach the policy's log
     when they did. What disturbed the renderer's view and images disturbs the new ones too.
 
     Args:
@@ -86,8 +88,15 @@ def rerender(
         RunFolderError: the folder is no run, holds no frames or a log that cannot be read, or
             the new one cannot be written.
     """
+    if out.resolve() == run_dir.resolve():
+        raise ConfigError(
+            "a run cannot be drawn again into itself", where=f"--out {out}",
+            remedy="choose another folder",
+        )  # fmt: skip
     document = read_run_yaml(open_existing(run_dir))
     before = validate(document["config"])
+    # Of a run that was itself drawn again: what its states were driven with.
+    driven_with = (document.get("rerendered") or {}).get("renderer", before.renderer.name)
     chosen = renderer_settings(before.renderer, settings)
     config = before.model_copy(update={"renderer": chosen})
     found = find_results(run_dir)
@@ -107,9 +116,10 @@ def rerender(
     document = {
         **{key: value for key, value in document.items() if key not in ("environment", "services")},
         "config": config.model_dump(mode="json"),
-        "rerendered": {"run": str(run_dir), "renderer": before.renderer.name},
+        "rerendered": {"run": str(run_dir), "renderer": driven_with},
     }
-    job = _Job(config, before.renderer.name, renderer, scenes)
+    stale = _note(before.renderer.name, driven_with)
+    job = _Job(config, driven_with, stale, renderer, scenes, create_metrics(config.metrics))
     asyncio.run(_draw_all(job, rollouts, document, done, resume, progress))
     return done
 
@@ -119,9 +129,11 @@ class _Job:
     """What all rollouts are drawn with."""
 
     config: RunConfig
-    before: str
+    driven_with: str
+    stale_note: str
     renderer: Renderer
     scenes: LoggedScenes
+    metrics: list[Metric]
 
     def cameras(self, scene: Scene, schedule: Schedule, where: str) -> tuple[Camera, ...]:
         """The log's cameras at the renderer's size, in the order of the schedule's clocks.
@@ -174,7 +186,9 @@ async def _draw_all(
     """Check every rollout, then draw them, several at once."""
     async with _connected(job.renderer):
         check_specs(PolicySpec(), job.renderer.spec)
-        for rollout in rollouts:
+        if versions := getattr(job.renderer, "versions", {}):
+            document["services"] = {"renderer": versions}
+        for rollout in {r.header.scene_id: r for r in rollouts}.values():
             scene = job.scenes.load(rollout.header.scene_id)
             job.cameras(scene, rollout.header.schedule, str(rollout.log))
         with RunFolder.acquire(done.run_dir, resume=resume) as folder:
@@ -219,24 +233,31 @@ async def _draw(job: _Job, folder: RunFolder, rollout: Frozen) -> RolloutResult:
             raise
         except OmniloopError as caught:
             error = caught
-    note = f"the frames are drawn by {job.config.renderer.name} on states driven with {job.before}"
+    if error is None:
+        values = score(record, job.metrics)
+    else:
+        values = undefined_scores(job.metrics, f"the frames could not be drawn: {error.what}")
+    notices = [notice for notice in result.notices if notice != job.stale_note]
+    notices += getattr(job.renderer, "notes", ())
+    notices.append(_note(job.config.renderer.name, job.driven_with))
     drawn = replace(
         result,
         plugins={**result.plugins, "renderer": job.config.renderer.name},
         facts={**{k: v for k, v in result.facts.items() if k != "renderer"}, **call.facts},
         frames=dict(log.frame_counts),
         timings={"services": service_timings(call)},
-        notices=[*result.notices, note],
+        notices=notices,
+        metrics={value.name: value for value in values},
         attempts=1,
     )
     if error is not None:
-        reason = f"the frames could not be drawn: {error.what}"
-        drawn = replace(
-            drawn, outcome="infrastructure_failed", error=error_document(error),
-            metrics={name: MetricValue(name, None, reason) for name in result.metrics},
-        )  # fmt: skip
+        drawn = replace(drawn, outcome="infrastructure_failed", error=error_document(error))
     folder.finish_rollout(drawn, None if error else record)
     return drawn
+
+
+def _note(renderer: str, driven_with: str) -> str:
+    return f"the frames are drawn by {renderer} on states driven with {driven_with}"
 
 
 def _header(job: _Job, header: LogHeader) -> LogHeader:
@@ -245,7 +266,7 @@ def _header(job: _Job, header: LogHeader) -> LogHeader:
     return replace(
         header,
         plugins={**header.plugins, "renderer": job.config.renderer.name},
-        config={**header.config, "renderer": renderer, "rerendered_from": job.before},
+        config={**header.config, "renderer": renderer, "rerendered_from": job.driven_with},
     )
 
 

@@ -42,13 +42,14 @@ class ResolvedSuite:
     Attributes:
         name: Of its file.
         version: Its author's.
+        file: Its path; None if it comes with the package.
         content: "scenes" (id to "sha256", null if its edits do not fit it, and "edits"),
             "seeds", "metrics" (plugin to all its settings, defaults too) and "settings".
     """
 
     name: str
     version: int
-    file: str
+    file: str | None
     description: str
     content: Mapping[str, Any]
 

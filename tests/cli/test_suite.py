@@ -30,6 +30,12 @@ def test_show_prints_scenes_edits_metrics_and_the_hash(tmp_path):
     assert document["content"]["scenes"]["junction"]["sha256"][:12] in out
 
 
+def test_a_shipped_suite_can_be_copied_and_stays_the_same(tmp_path):
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(omniloop("suite", "show", "smoke", "--file").stdout)
+    assert omniloop("suite", "diff", "smoke", str(copy)).exit_code == 0
+
+
 def test_diff_tells_by_its_exit_code(tmp_path):
     paths = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
     paths[0].write_text(TEXT)

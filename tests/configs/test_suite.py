@@ -47,7 +47,9 @@ def test_a_suite_brings_scenes_seeds_metrics_and_settings(tmp_path):
 
 
 def test_metrics_are_a_family_by_name_and_seeds_a_count(tmp_path):
-    config = compose([f"suite={written(tmp_path, PLAIN + 'metrics: nuplan' + chr(10) + 'seeds: 3')}"])
+    config = compose(
+        [f"suite={written(tmp_path, PLAIN + 'metrics: nuplan' + chr(10) + 'seeds: 3')}"]
+    )
     assert config.metrics == compose(["metrics=nuplan"]).metrics
     assert config.run.seeds == [0, 1, 2]
 
@@ -88,11 +90,11 @@ def test_what_lies_beside_a_pinned_setting_stays_free(tmp_path):
 
 
 def test_an_unknown_suite_is_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match="unknown suite 'smok'. Did you mean 'smoke'?"):
+    with pytest.raises(ConfigError, match=r"unknown suite 'smok'\. Did you mean 'smoke'\?"):
         compose(["suite=smok"])
     with pytest.raises(ConfigError, match="No such file"):
         compose(["suite=nowhere/smoke.yaml"])
-    with pytest.raises(ConfigError, match="Did you mean 'suite'?"):
+    with pytest.raises(ConfigError, match="Did you mean 'suite'"):
         compose(["siute=smoke"])
 
 

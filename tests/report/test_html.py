@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
+import shlex
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -9,17 +12,20 @@ from typing import Any
 
 import pytest
 
+from omniloop.configs.compose import compose
 from omniloop.core.contracts import MetricValue
 from omniloop.core.errors import RunFolderError
 from omniloop.core.record import RolloutRecord
 from omniloop.core.scene import VectorMap
-from omniloop.report.html import MOST_PICTURED, choose_pictured, in_words, write_report
+from omniloop.report import html
+from omniloop.report.html import MOST_PICTURED, choose_pictured, write_report
+from omniloop.report.page_parts import in_words, rerun_command
 from omniloop.runlog.folder import rollout_dir
 from omniloop.runlog.results import RolloutResult, write_result
 from omniloop.runlog.run_yaml import write_run_yaml
 from tests.report.builders import make_frames, make_record, make_result, make_scene, write_log
 
-VOID = {"meta", "link", "img", "br", "hr", "input", "rect", "line", "polyline"}
+VOID = {"meta", "link", "img", "br", "hr", "wbr", "input", "rect", "line", "polyline"}
 
 
 class Page(HTMLParser):
@@ -121,7 +127,7 @@ def test_nothing_is_fetched_from_elsewhere(page: Page, run_dir: Path) -> None:
     local = [link for link in links if link is not None]
     assert local
     for link in local:
-        assert re.match(r"(data:image/webp;base64,|#|rollouts/)", link), link[:60]
+        assert re.match(r"(data:image/(webp|jpeg);base64,|#|rollouts/)", link), link[:60]
     source = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page.source)
     assert not re.search(r"https?:|//[a-z]|@import|url\(", source)
     assert [tag for tag, _ in page.tags if tag in ("link", "iframe", "object", "embed")] == []
@@ -168,8 +174,8 @@ def test_incidents_are_listed_with_time_and_class(page: Page) -> None:
 
 
 def test_pictures_and_charts_are_there_with_text_alternatives(page: Page) -> None:
-    pictures = page.all("img")
-    assert len(pictures) == 4  # a map and a camera picture each
+    pictures = [p for p in page.all("img") if "src" in p]  # that of the player has none yet
+    assert len(pictures) == 4 + 6  # a map and a camera picture each, and of one incident three
     assert all(p.get("alt") for p in pictures)
     charts = page.all("svg")
     assert len(charts) == 4
@@ -233,9 +239,10 @@ def test_names_and_texts_cannot_become_markup(tmp_path: Path) -> None:
         run, settings([evil], [0], exclusions=[{"scene": "<em>x</em>", "reason": "</table><p>"}])
     )
     page = Page(write_report(run))
-    assert len(page.all("script")) == 1
+    assert sorted(a.get("type") or "" for a in page.all("script")) == ["", "", "application/json"]
     tags = {tag for tag, _ in page.tags}
-    assert not tags & {"img", "b onmouseover", "em", "i", "u", "svg"} - {"i"}
+    assert [a for a in page.all("img") if "src" in a] == []
+    assert not tags & {"b onmouseover", "em", "u", "svg"}
     assert not [a for _, a in page.tags if any(key.startswith("on") for key in a)]
     for text in (evil, notice, "<svg/onload=alert(3)>", "<u>own", "<em>x</em>", "</table><p>"):
         assert text in page.text, text
@@ -265,7 +272,7 @@ def test_a_log_that_cannot_be_read_costs_the_pictures_and_nothing_else(tmp_path:
     assert (
         page.text.count("no pictures: the log is no MCAP file") == 2
     )  # on its card and as a warning
-    assert page.all("img") == []
+    assert [p for p in page.all("img") if "src" in p] == []
 
 
 def test_a_rollout_that_failed_shows_where_it_ended(tmp_path: Path) -> None:
@@ -363,3 +370,57 @@ def test_what_services_told_is_put_in_words() -> None:
     assert in_words(told) == (
         "ego (SUCCESSFUL UPDATE 3); no lane 0, 1, 2, 3, 4, 5, 6, 7 and 2 more; solve failures 0"
     )
+
+
+def test_a_table_too_large_for_a_page_is_cut_and_says_where_the_rest_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = {f"own_{k}": MetricValue(f"own_{k}", 0.5) for k in range(20)}
+    for k in range(6):
+        bare(tmp_path, f"s{k}", 0, metrics=metrics)
+    monkeypatch.setattr(html, "MOST_ROWS", 4)
+    monkeypatch.setattr(html, "_MOST_CELLS", 60)
+    page = Page(write_report(tmp_path))
+    assert len([a for a in page.all("th") if "data-v" in a]) == 4
+    assert (
+        len([a for a in page.all("button") if a.get("type") == "button"]) == 2 + 10 + 1 + 3
+    )  # 3: the player
+    assert "10 more scores are in scores.csv" in page.text
+    assert "2 more rollouts are in scores.csv" in page.text
+
+
+def test_only_the_page_s_own_scripts_may_run(page: Page) -> None:
+    policy = next(a["content"] for a in page.all("meta") if "http-equiv" in a)
+    assert policy is not None
+    allowed = re.search("script-src ([^;]*)", policy)
+    assert allowed is not None
+    assert "unsafe" not in allowed[1]
+    scripts = re.findall("<script>(.*?)</script>", page.source, re.DOTALL)
+    assert len(scripts) == 2
+    for script in scripts:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in allowed[1]
+
+
+def test_videos_are_linked_and_their_absence_is_told(page: Page, tmp_path: Path) -> None:
+    assert page.texts.count("no video") == 1  # of two
+    assert "There are no videos" not in page.text
+    bare(tmp_path, "a", 0)
+    text = Page(write_report(tmp_path)).text
+    assert "There are no videos: run.video=true makes them." in text
+
+
+def test_the_command_to_run_it_again_gives_the_same_settings() -> None:
+    given = [
+        "policy=constant_velocity", "renderer=none", "sync.warmup_s=1.5", "run.seeds=[3,4]",
+        "run.name=a b", "imperfection=all", "run.stop_on=[offroad]",
+    ]  # fmt: skip
+    config = compose(given).model_dump(mode="json")
+    words = shlex.split(rerun_command(config, "again"))
+    assert words[:2] == ["omniloop", "run"]
+    assert words[-1] == "run.name=again_2"
+    again = compose(words[2:]).model_dump(mode="json")
+    assert again["run"].pop("name") == "again_2"
+    assert config["run"].pop("name") == "a b"
+    assert again == config
+    assert rerun_command({}, "x") == ""

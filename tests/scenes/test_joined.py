@@ -65,7 +65,7 @@ def test_duplicates_name_both_places():
 
 
 def test_an_unknown_scene_is_refused_with_place_and_nearest():
-    with pytest.raises(SceneError, match="'curv'. Did you mean 'curve'?") as caught:
+    with pytest.raises(SceneError, match=r"'curv'\. Did you mean 'curve'\?") as caught:
         JoinedScenes([{"source": "embedded", "ids": ["curv"]}], ["a.yaml, line 2"]).ids()
     assert "a.yaml, line 2" in caught.value.where
     with pytest.raises(SceneError, match="no scene 'curvy'"):
