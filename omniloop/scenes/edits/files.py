@@ -17,6 +17,9 @@ from omniloop.scenes.edits.schema import EDITS, Head, Parameter, Strict
 RECIPE_PREFIX = "recipe:"
 _PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _KEYS = ("description", "parameters", "edits")
+_MOST_PLACES = 1_000_000
+"""Of a file, with what its anchors stand for: a few lines of them can stand for any number."""
+_MOST_DEEP = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,12 +173,24 @@ def parse_edit_file(text: str, name: str, where: str) -> EditFile:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2001-99-99
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date 2001-99-99
         problem = " ".join(str(error).split())
         raise SceneError(
             f"is not YAML: {problem}", where=where, remedy="mend the line; indent with blanks"
         ) from error
-    lines = dict(_line_numbers(node, ()))
+    lines: dict[tuple[str | int, ...], int] = {}
+    for place, line in _line_numbers(node, ()):
+        if place in lines:
+            raise SceneError(
+                f"'{place[-1]}' is given twice", where=f"{where}, line {line}",
+                remedy="give each key once",
+            )  # fmt: skip
+        if len(place) > _MOST_DEEP or len(lines) == _MOST_PLACES:
+            raise SceneError(
+                "the file has too many values, or values inside values without end",
+                where=f"{where}, line {line}", remedy="look at its anchors and aliases",
+            )  # fmt: skip
+        lines[place] = line
     if not isinstance(raw, Mapping) or not isinstance(raw.get("edits"), list):
         raise SceneError(
             "an edit file is a mapping with a list 'edits'", where=where,
