@@ -8,7 +8,9 @@ for log replay and for the reactive traffic.
 
 from __future__ import annotations
 
+import gc
 import time
+import tracemalloc
 from collections.abc import Iterable
 from typing import Any
 
@@ -58,6 +60,14 @@ def ego_motion(scene: Scene, how: str, times_us: Times) -> Trajectory:
     return Trajectory(times_us, recorded.sample_clamped(times_us[0] + np.rint(own * US_PER_S)))
 
 
+def _info(scene: Scene, step_us: int) -> SessionInfo:
+    """A session over a whole scene in steps of one length, handover at its start."""
+    end_us = scene.end_us - (scene.end_us - scene.start_us) % step_us
+    return SessionInfo(
+        f"{scene.id}/0", scene, 0, scene.vehicle, scene.start_us, scene.start_us, end_us
+    )
+
+
 def simulate(
     scene: Scene, traffic: Any, how: str, step_us: int
 ) -> tuple[ActorMotion, Trajectory, Any, list[float]]:
@@ -68,11 +78,8 @@ def simulate(
     """
     times = np.arange(scene.start_us, scene.end_us + 1, step_us, dtype=np.int64)
     fine = np.arange(scene.start_us, times[-1] + 1, min(step_us, SCORE_STEP_US), dtype=np.int64)
-    ego = ego_motion(scene, how, fine)
-    info = SessionInfo(
-        f"{scene.id}/0", scene, 0, scene.vehicle, scene.start_us, scene.start_us, int(times[-1])
-    )
-    session = traffic.open(info)
+    ego = ego_motion(scene, how, np.union1d(fine, times))
+    session = traffic.open(_info(scene, step_us))
     current = RecordedActors(scene).at(times[:1])
     parts, spent = [current], []
     for since, until in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
@@ -89,7 +96,7 @@ def simulate(
         np.concatenate([p.local_to_aabb for p in parts], axis=1),
         np.concatenate([p.valid for p in parts], axis=1),
     )
-    return whole.sample(fine), ego, session, spent
+    return whole.sample(fine), ego_motion(scene, how, fine), session, spent
 
 
 def overlapping_pairs(
@@ -169,19 +176,24 @@ def cost(scene: Scene, params: str, how: str, interval_us: int, repeat: int) -> 
 
     Returns:
         `interval_ms` median and `slowest_ms` of intervals, each the fastest of `repeat` runs;
-        `setup_ms`; `per_actor_step_us`: one actor for 100 ms; and its ratio to log replay's
-        and to `idm_accel` for as many actors.
+        `setup_ms` of a scene's first session and `next_setup_ms` of a later one; `scene_mb` held
+        for all sessions of the scene and `session_mb` for one more, at its end;
+        `per_actor_step_us`: one actor for 100 ms; and its ratio to log replay's and to `idm_accel`
+        for as many actors.
     """
     if repeat < 1:
         raise ConfigError(f"repeat is {repeat}", remedy="give at least 1")
     runs: list[list[float]] = []
     replays: list[list[float]] = []
     setups: list[float] = []
+    later: list[float] = []
+    traffic = IdmTraffic(params)
+    traffic.open(_info(scene, interval_us))
     for _ in range(repeat):
-        runs.append(simulate(scene, _Timed(IdmTraffic(params), setups), how, interval_us)[3])
+        _Timed(IdmTraffic(params), setups).open(_info(scene, interval_us))
+        runs.append(simulate(scene, _Timed(traffic, later), how, interval_us)[3])
         replays.append(simulate(scene, LogReplayTraffic(), how, interval_us)[3])
-    session = simulate(scene, IdmTraffic(params), how, interval_us)[2]
-    facts = session.facts()
+    scene_mb, session_mb, facts = _memory(scene, params, how, interval_us)
     best, best_replay = np.array(runs).min(axis=0), np.array(replays).min(axis=0)
     steps = -(-interval_us // SCORE_STEP_US)
     n = max(len(scene.tracks), 1)
@@ -196,6 +208,9 @@ def cost(scene: Scene, params: str, how: str, interval_us: int, repeat: int) -> 
         "interval_ms": round(1e3 * median_s, 3),
         "slowest_ms": round(1e3 * float(best.max()), 3),
         "setup_ms": round(1e3 * min(setups), 1),
+        "next_setup_ms": round(1e3 * min(later), 2),
+        "scene_mb": round(scene_mb, 1),
+        "session_mb": round(session_mb, 1),
         "per_actor_step_us": round(1e6 * median_s / (n * steps), 3),
         "to_log_replay": round(median_s / float(np.median(best_replay)), 1),
         "to_bare_law": round(median_s / steps / bare_s, 1),
@@ -214,6 +229,25 @@ class _Timed:
         out = self._traffic.open(session)
         self._seconds.append(time.perf_counter() - began)
         return out
+
+
+def _memory(
+    scene: Scene, params: str, how: str, interval_us: int
+) -> tuple[float, float, dict[str, object]]:
+    """Megabytes that a scene's first session leaves behind and those of another; its facts."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        traffic = IdmTraffic(params)
+        simulate(scene, traffic, how, interval_us)
+        gc.collect()
+        shared = tracemalloc.get_traced_memory()[0]
+        session = simulate(scene, traffic, how, interval_us)[2]
+        gc.collect()
+        after = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    return (shared - before) / 1e6, (after - shared) / 1e6, session.facts()
 
 
 def _bare_law_s(n: int, params: str) -> float:

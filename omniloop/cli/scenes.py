@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +29,30 @@ def _chosen(settings: list[str] | None) -> tuple[Any, list[str]]:
     config = compose(settings or []).scenes
     source = open_source(config)
     return source, chosen_ids(config, source)
+
+
+def _fitting(source: Any, ids: list[str]) -> Iterator[tuple[str, Any]]:
+    """Scenes with their ids; one that its edits do not fit is said and left out.
+
+    Raises:
+        EditRefused: they fit none.
+    """
+    from omniloop.scenes.edits.apply import EditRefused
+
+    refused: EditRefused | None = None
+    fitting = 0
+    for scene_id in ids:
+        try:
+            scene = source.load(scene_id)
+        except EditRefused as error:
+            refused = refused or error
+            if len(ids) > 1:
+                typer.echo(f"skipped {scene_id}: {error.what}")
+            continue
+        fitting += 1
+        yield scene_id, scene
+    if refused is not None and not fitting:
+        raise refused
 
 
 @app.command("list")
@@ -58,13 +84,16 @@ def show(
 
         omniloop scenes show scenes.ids=curve scenes.edit=recipe:cut_in --at 5 --out pictures
     """
-    from omniloop.core.errors import RunFolderError
+    from omniloop.core.errors import ConfigError, RunFolderError
     from omniloop.report.scene_moment import draw_moment
     from omniloop.report.scene_picture import draw_scene
 
+    if at is not None and not (math.isfinite(at) and at >= 0):
+        raise ConfigError(
+            f"an instant of {at} s", where=f"--at {at}", remedy="give seconds after the start"
+        )
     source, ids = _chosen(settings)
-    for scene_id in ids:
-        scene = source.load(scene_id)
+    for scene_id, scene in _fitting(source, ids):
         path = out / f"{scene_id}.png"
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -138,9 +167,9 @@ def convert(
     from omniloop.scenes.native import write_bundle
 
     source, ids = _chosen(settings)
-    for scene_id in ids:
+    for scene_id, scene in _fitting(source, ids):
         path = out / f"{scene_id}.zip"
-        write_bundle(source.load(scene_id), path)
+        write_bundle(scene, path)
         typer.echo(str(path))
 
 
@@ -236,7 +265,7 @@ def vary(
     from omniloop.core.errors import ConfigError
     from omniloop.runner.assemble import chosen_ids, open_source
     from omniloop.scenes.edits.files import read_edit_file
-    from omniloop.scenes.edits.vary import grid, parse_axis, samples, write_family
+    from omniloop.scenes.edits.vary import check_axes, grid, parse_axis, samples, write_family
 
     if not edit:
         raise ConfigError(
@@ -257,6 +286,7 @@ def vary(
             remedy=f"give --vary NAME=...; its parameters: {', '.join(file.parameters) or 'none'}",
         )  # fmt: skip
     axes = [parse_axis(text, file, sampling=sample is not None) for text in names]
+    check_axes(axes, fixed)
     rows = list(grid(axes)) if sample is None else samples(axes, sample, seed, file.name)
     skipped = 0
     for variant in write_family(source, ids, file, rows, out, fixed=fixed):

@@ -9,6 +9,7 @@ from typing import Any
 from omniloop.core.contracts import SessionInfo, VehicleRequest
 from omniloop.core.errors import ConfigError
 from omniloop.core.motion import Trajectory
+from omniloop.core.scene import Scene
 from omniloop.physics.planar import PlanarSession
 from omniloop.physics.reference import Reference
 from omniloop.physics.vehicle import PlanarState, VehicleChoice, VehicleModel
@@ -47,13 +48,22 @@ class BicycleController:
             ("lookahead_s", lookahead_s, 0.1, 3.0), ("min_lookahead_m", min_lookahead_m, 1.0, 20.0),
             ("preview_s", preview_s, 0.1, 3.0),
         ):  # fmt: skip
-            if not low <= value <= high:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not low <= value <= high:
                 raise ConfigError(
-                    f"{name} is {value}", where=f"controller.{name}",
+                    f"{name} is {value!r}", where=f"controller.{name}",
                     remedy=f"give a number from {low:g} to {high:g}",
                 )  # fmt: skip
         self._vehicle = VehicleChoice.of(vehicle_model, vehicle)
         self._gains = _Gains(lookahead_s, min_lookahead_m, preview_s)
+
+    def check_scene(self, scene: Scene) -> None:
+        """Check that the scene's ego vehicle can be this model.
+
+        Raises:
+            ConfigError: the centre of gravity does not lie between its axles.
+        """
+        self._vehicle.build(scene.vehicle)
 
     def open(self, session: SessionInfo) -> PlanarSession:
         """Begin a rollout."""

@@ -19,6 +19,7 @@ _UPDATED = GroundStatus.SUCCESSFUL_UPDATE.value
 _FRAMES = ("local", "dataset")
 _WHO = ("ego", "actors")
 _LEAST_COVERED = 0.5
+_HIGHEST_M = 10_000.0
 _ROTATION_TOLERANCE = 1e-6
 
 
@@ -68,10 +69,12 @@ class FlatGround:
     """
 
     def __init__(self, height_m: float | None = None) -> None:
-        if height_m is not None and not np.isfinite(height_m):
+        number = isinstance(height_m, int | float) and not isinstance(height_m, bool)
+        if height_m is not None and not (number and abs(height_m) <= _HIGHEST_M):
             raise ConfigError(
-                f"height_m is {height_m}", where="ground.height_m", remedy="give a finite height"
-            )
+                f"height_m is {height_m!r}", where="ground.height_m",
+                remedy=f"give a number from -{_HIGHEST_M:g} to {_HIGHEST_M:g}, or null",
+            )  # fmt: skip
         self._height_m = height_m
 
     def open(self, session: SessionInfo) -> FlatSession:

@@ -10,6 +10,7 @@ import numpy as np
 from omniloop.core.contracts import SessionInfo, VehicleRequest
 from omniloop.core.errors import ConfigError
 from omniloop.core.motion import Trajectory
+from omniloop.core.scene import Scene
 from omniloop.physics.planar import PlanarSession
 from omniloop.physics.preview import LONGEST_GAP, STEP_S, Preview
 from omniloop.physics.profiles import curvature_profile, speed_profile
@@ -77,6 +78,14 @@ class LqrController:
             )  # fmt: skip
         self._vehicle = VehicleChoice.of(vehicle_model, vehicle)
         self._feedforward = feedforward
+
+    def check_scene(self, scene: Scene) -> None:
+        """Check that the scene's ego vehicle can be this model.
+
+        Raises:
+            ConfigError: the centre of gravity does not lie between its axles.
+        """
+        self._vehicle.build(scene.vehicle)
 
     def open(self, session: SessionInfo) -> PlanarSession:
         """Begin a rollout."""

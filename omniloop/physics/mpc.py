@@ -9,6 +9,7 @@ import numpy as np
 from omniloop.core.contracts import SessionInfo, VehicleRequest
 from omniloop.core.geometry import Array, wrap_rad
 from omniloop.core.motion import Trajectory
+from omniloop.core.scene import Scene
 from omniloop.core.time import US_PER_S
 from omniloop.physics.mpc_problem import STEPS, Problem, Values, solver
 from omniloop.physics.planar import PlanarSession
@@ -37,6 +38,14 @@ class MpcController:
         self, vehicle_model: str = "dynamic", vehicle: dict[str, Any] | None = None
     ) -> None:
         self._vehicle = VehicleChoice.of(vehicle_model, vehicle)
+
+    def check_scene(self, scene: Scene) -> None:
+        """Check that the scene's ego vehicle can be this model.
+
+        Raises:
+            ConfigError: the centre of gravity does not lie between its axles.
+        """
+        self._vehicle.build(scene.vehicle)
 
     def open(self, session: SessionInfo) -> PlanarSession:
         """Begin a rollout."""

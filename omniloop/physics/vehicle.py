@@ -211,13 +211,16 @@ class VehicleChoice:
             )  # fmt: skip
         kind, given = _PARAMETERS[vehicle_model], dict(vehicle or {})
         known = [field.name for field in fields(kind)]
-        for key, value in given.items():
+        for key, value in list(given.items()):
             where = f"controller.vehicle.{key}={value!r}"
             if key not in known:
                 raise ConfigError(
                     f"unknown vehicle parameter '{key}'.{nearest(str(key), known)}", where=where,
                     remedy=f"known for the {vehicle_model} model: {', '.join(known)}",
                 )  # fmt: skip
+            if value is None and getattr(kind, key) is None:
+                del given[key]
+                continue
             low, high = _RANGES[key]
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not low <= value <= high:

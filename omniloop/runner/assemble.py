@@ -135,6 +135,7 @@ class Setup:
     """Everything a run needs, constructed and checked.
 
     Attributes:
+        here: The services as they are, before wires and imperfections are put around them.
         ids: Scenes that will run, in order.
         hashes: Scene id to the SHA-256 of its bundle.
         edits: Scene id to what was edited in it, of scenes that were.
@@ -148,6 +149,7 @@ class Setup:
     config: RunConfig
     source: SceneSource
     services: Services
+    here: Services
     metrics: list[Metric]
     ids: list[str] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
@@ -213,9 +215,11 @@ class Setup:
         if check_cameras is not None:
             check_cameras(cameras)
         for kind in ("ground", "controller", "traffic", "renderer", "policy"):
-            check = getattr(getattr(self.services, kind), "check_scene", None)
-            if check is not None:
-                check(scene)
+            # A wire does not carry the check of a service behind it.
+            for service in dict.fromkeys((getattr(self.services, kind), getattr(self.here, kind))):
+                check = getattr(service, "check_scene", None)
+                if check is not None:
+                    check(scene)
         if config.run.route == "none" or not self.policy_spec.route:
             route = None
         elif config.run.route == "lanes":
@@ -239,12 +243,12 @@ def assemble(config: RunConfig) -> Setup:
 
         require_pyav()
     source = open_source(config.scenes)
-    services = create_services(config)
+    services = here = create_services(config)
     if config.run.wire_precision is not None:
         services = at_wire_precision(services, source)
     services = with_imperfections(services, config)
     asyncio.run(_first_contact(services))
-    setup = Setup(config, source, services, create_metrics(config.metrics))
+    setup = Setup(config, source, services, here, create_metrics(config.metrics))
     check_specs(setup.policy_spec, setup.renderer_spec)
     refused: EditRefused | None = None
     ids = chosen_ids(config.scenes, source)

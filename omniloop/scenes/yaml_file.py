@@ -12,6 +12,10 @@ from omniloop.core.errors import SceneError, nearest
 
 Location = tuple[str | int, ...]
 
+_MOST_PLACES = 1_000_000
+"""Of a file, with what its anchors stand for: a few lines of them can stand for any number."""
+_MOST_DEEP = 100
+
 
 @dataclass(frozen=True, eq=False)
 class YamlFile:
@@ -81,19 +85,32 @@ def parse_yaml(text: str, where: str) -> YamlFile:
     """Parse YAML.
 
     Raises:
-        SceneError: it is none.
+        SceneError: it is none, gives a key twice, or has values without end.
     """
     import yaml
 
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2001-99-99
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date 2001-99-99
         problem = " ".join(str(error).split())
         raise SceneError(
             f"is not YAML: {problem}", where=where, remedy="mend the line; indent with blanks"
         ) from error
-    return YamlFile(where, raw, dict(_line_numbers(node, ())))
+    lines: dict[Location, int] = {}
+    for place, line in _line_numbers(node, ()):
+        if place in lines:
+            raise SceneError(
+                f"'{place[-1]}' is given twice", where=f"{where}, line {line}",
+                remedy="give each key once",
+            )  # fmt: skip
+        if len(place) > _MOST_DEEP or len(lines) == _MOST_PLACES:
+            raise SceneError(
+                "the file has too many values, or values inside values without end",
+                where=f"{where}, line {line}", remedy="look at its anchors and aliases",
+            )  # fmt: skip
+        lines[place] = line
+    return YamlFile(where, raw, lines)
 
 
 def _line_numbers(node: Any, at: Location) -> Iterator[tuple[Location, int]]:

@@ -34,6 +34,8 @@ class Cast:
         driven: ``(A,)`` vehicles that follow the law along lanes.
         kept: ``(A,)`` who keep the recorded path and pace, but wait where it is blocked.
         no_lane: ``(A,)`` vehicles that are replayed since the map has no lane for them.
+        scripted: ``(A,)`` who are replayed since they are scripted, and `static` ``(A,)`` since they
+            are parked; absent ones included.
         vehicle: ``(A,)`` cars, trucks and the like, whoever moves them.
         walks: ``(A,)`` pedestrians.
         goes_on: ``(A,)`` whose track ends with the recording, and not before.
@@ -46,6 +48,8 @@ class Cast:
     driven: Mask
     kept: Mask
     no_lane: Mask
+    scripted: Mask
+    static: Mask
     vehicle: Mask
     walks: Mask
     goes_on: Mask
@@ -73,6 +77,8 @@ def cast_of(
     times_s = (times_us - handover_us) / US_PER_S
     n = len(scene.tracks)
     driven, kept, no_lane, walks, goes_on, vehicle = (np.zeros(n, dtype=bool) for _ in range(6))
+    scripted = np.array([a.is_scripted for a in scene.actors], dtype=bool)
+    static = np.array([a.is_static for a in scene.actors], dtype=bool) & ~scripted
     entry, last = np.full(n, -1), np.full(n, -1)
     done = np.zeros((n, len(times_us)))
     paths = []
@@ -85,7 +91,7 @@ def cast_of(
         entry[i], last[i] = seen[0], seen[-1]
         path = recorded_path(times_s, poses[i], valid[i])
         goes_on[i] = times_us[last[i]] >= scene.end_us - _ENDS_WITH_SCENE_US
-        if actor.is_static or actor.is_scripted:
+        if scripted[i] or static[i]:
             pass
         elif not vehicle[i] or _extent_m(path) < _STANDS_M:
             kept[i] = True
@@ -99,7 +105,7 @@ def cast_of(
                             bool(goes_on[i]), free_mps)  # fmt: skip
         paths.append(path)
     return Cast(
-        driven, kept, no_lane, vehicle, walks, goes_on, paths,
+        driven, kept, no_lane, scripted, static, vehicle, walks, goes_on, paths,
         Timetable(times_us, done, valid), entry, last, scene.actor_sizes_m,
     )  # fmt: skip
 

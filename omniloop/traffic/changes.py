@@ -10,12 +10,12 @@ from omniloop.core import geometry
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Mask
 from omniloop.core.time import MAX_STATE_STEP_US, US_PER_S
-from omniloop.traffic.drive import Ahead, State, wish_mps
+from omniloop.traffic.drive import Ahead, State
 from omniloop.traffic.ego_track import Ego
 from omniloop.traffic.laws import idm_accel
 from omniloop.traffic.mobil import mobil_decides
 from omniloop.traffic.parameters import ParameterSet
-from omniloop.traffic.paths import Path, continued
+from omniloop.traffic.paths import Index, Path, continued
 from omniloop.traffic.stage import Stage
 
 _SLOWER_MPS = 1.0
@@ -57,7 +57,7 @@ class Traffic:
 
 def next_change(
     stage: Stage, params: ParameterSet, state: State, ahead: Ahead, ego: Ego, ego_size_m: Array,
-    poses: Array, time_us: int, turn: int, guided: bool,
+    poses: Array, time_us: int, turn: int,
 ) -> tuple[int, Path] | None:  # fmt: skip
     """The next actor to change lanes at a time, and its new path; None if nobody wants to.
 
@@ -78,7 +78,7 @@ def next_change(
     looks &= (state.changed_us[rows] < 0) | (rested_us <= time_us)
     if not looks.any():
         return None
-    wish = wish_mps(stage, params, state, guided)
+    wish = ahead.wish_mps
     looks &= (wish - v > _SLOWER_MPS) & (wish - ahead.speed_mps > _SLOWER_MPS)
     law = idm_accel(v, wish, ahead.gap_m, ahead.speed_mps, params.compared)
     looks &= law < params.idm.max_accel_mps2 / 2
@@ -86,11 +86,11 @@ def next_change(
         return None
     everyone = state.v_mps.copy()
     everyone[rows] = np.where(stage.drives, wish, v)
+    size = np.append(sizes, ego_size_m[None], axis=0)
     traffic = Traffic(
-        np.vstack([poses[:, :2], ego.local_to_aabb[None, :2]]),
+        np.append(poses[:, :2], ego.local_to_aabb[None, :2], axis=0),
         np.append(state.v_mps, ego.speed_mps), np.append(everyone, ego.speed_mps),
-        np.append(sizes[:, 0], ego_size_m[0]) / 2, np.append(sizes[:, 1], ego_size_m[1]) / 2,
-        np.append(state.there, True),
+        size[:, 0] / 2, size[:, 1] / 2, np.append(state.there, True),
     )  # fmt: skip
     for r in np.flatnonzero(looks).tolist():
         who = int(rows[r])
@@ -140,66 +140,81 @@ def _look(
     """Acceleration in a lane beside and the path into it, if MOBIL wants it."""
     mobil, p = params.mobil, params.compared
     assert mobil is not None
-    line, along = stage.lanes.line(beside, _AHEAD_M)
+    line = stage.lanes.line(beside, _AHEAD_M)
     v = float(traffic.v_mps[who])
     length = max(v * mobil.duration_s, _LEAST_M)
-    at, away = geometry.project_on_polyline(local_to_aabb[None, :2], line[:, :2])
+    at, away = line.project(local_to_aabb[None, :2])
     s0 = float(at[0])
-    if not 1.0 < away[0] < 6.0 or along[-1] - s0 < length + 2 * v + 10.0:
+    if not 1.0 < away[0] < 6.0 or line.s_m[-1] - s0 < length + 2 * v + 10.0:
         return None
-    near = traffic.there & (np.abs(traffic.xy - local_to_aabb[:2]).max(axis=1) < _SIGHT_M)
-    near[who] = False
-    index = np.flatnonzero(near)
-    lo, hi = np.searchsorted(along, [s0 - _SIGHT_M, s0 + _SIGHT_M])
-    lo, hi = max(int(lo) - 1, 0), int(hi) + 1
-    s, aside = geometry.project_on_polyline(traffic.xy[index], line[lo:hi, :2])
-    s += along[lo]
-    inside = aside < traffic.half_w_m[index] + _BESIDE_M
+    part = line.part(s0 - _SIGHT_M, s0 + _SIGHT_M)
+    index = _inside_of(traffic, line.bounds(part), who)
+    s, aside = line.project(traffic.xy[index], part)
     reach = traffic.half_m[index] + traffic.half_m[who]
-    front, rear = np.full((2, len(near)), _NONE)
-    front[index] = np.where(inside & (s >= s0), s - s0 - reach, _NONE)
-    rear[index] = np.where(inside & (s < s0), s0 - s - reach, _NONE)
-    lead, follower = int(np.argmin(front)), int(np.argmin(rear))
-    if front[lead] < 1.0 or rear[follower] < 1.0:
+    inside = aside < traffic.half_w_m[index] + _BESIDE_M
+    inside &= np.abs(traffic.xy[index] - local_to_aabb[:2]).max(axis=1, initial=0.0) < _SIGHT_M
+    front_m, lead = _least(np.where(inside & (s >= s0), s - s0 - reach, _NONE), index)
+    rear_m, follower = _least(np.where(inside & (s < s0), s0 - s - reach, _NONE), index)
+    if front_m < 1.0 or rear_m < 1.0:
         return None
-    lead_v = traffic.v_mps[lead] if front[lead] < _NONE else 0.0
-    wish = traffic.wish_mps
-
-    def law(who: int, gap: float, ahead_mps: float) -> Array:
-        open_gap = np.array([np.inf if gap >= _NONE else gap])
-        own = np.array([max(float(wish[who]), 0.5)])
-        return idm_accel(traffic.v_mps[who : who + 1], own, open_gap, np.array([ahead_mps]), p)
-
-    there = law(who, float(front[lead]), float(lead_v))
-    zero = np.zeros(1)
-    new_now = new_after = old_now = old_after = zero
-    if rear[follower] < _NONE:
-        between = float(front[lead] + rear[follower] + 2 * traffic.half_m[who])
-        new_now = law(follower, between if front[lead] < _NONE else _NONE, float(lead_v))
-        new_after = law(follower, float(rear[follower]), v)
+    lead_v = float(traffic.v_mps[lead]) if front_m < _NONE else 0.0
+    # Who drives behind which gap and which speed: itself there, its followers now and after.
+    asked = [(who, front_m, lead_v)]
+    if rear_m < _NONE:
+        between = front_m + rear_m + 2 * float(traffic.half_m[who])
+        asked.append((follower, between if front_m < _NONE else _NONE, lead_v))
+        asked.append((follower, rear_m, v))
     old = _follower(traffic, stage.table.paths[who], who, s_m)
     if old is not None:
-        old_now = law(old[0], old[1], v)
         opened = _NONE if np.isinf(gap_m) else old[1] + gap_m + 2 * float(traffic.half_m[who])
-        old_after = law(old[0], opened, lead_mps)
+        asked += [(old[0], old[1], v), (old[0], opened, lead_mps)]
+    whom = np.array([x[0] for x in asked])
+    gap, ahead_mps = np.array([x[1:] for x in asked]).T
+    gap[gap >= _NONE] = np.inf
+    wish = np.maximum(traffic.wish_mps[whom], 0.5)
+    law = idm_accel(traffic.v_mps[whom], wish, gap, ahead_mps, p)
+    there, zero = law[:1], np.zeros(1)
+    new_now, new_after = (law[1:2], law[2:3]) if rear_m < _NONE else (zero, zero)
+    old_now, old_after = (law[-2:-1], law[-1:]) if old is not None else (zero, zero)
     decides = mobil_decides(
         np.array([accel_mps2]), there, new_now, new_after, old_now, old_after, mobil
     )
     if not decides[0]:
         return None
-    return float(there[0]), _way_over(stage, who, s_m, local_to_aabb, line, s0, length)
+    return float(there[0]), _way_over(stage, who, s_m, local_to_aabb, line.points, s0, length)
+
+
+def _inside_of(traffic: Traffic, bounds: tuple[Array, Array], who: int) -> Index:
+    """The others in a rectangle, and near it."""
+    low, high = bounds
+    room = _BESIDE_M + float(traffic.half_w_m.max())
+    near = traffic.there & (traffic.xy > low - room).all(axis=1)
+    near &= (traffic.xy < high + room).all(axis=1)
+    near[who] = False
+    return np.flatnonzero(near)
+
+
+def _least(values: Array, index: Index) -> tuple[float, int]:
+    """The least of some values, the first if several are, and its index; `_NONE` of none."""
+    if len(values) == 0:
+        return _NONE, 0
+    at = int(values.argmin())
+    return float(values[at]), int(index[at])
 
 
 def _follower(traffic: Traffic, path: Path, who: int, s_m: float) -> tuple[int, float] | None:
     """Who follows an actor in its present lane, and the gap; None if nobody within 50 m."""
-    part = (path.s_m <= s_m + 1.0) & (path.s_m >= s_m - 60.0)
-    line, base = path.local_to_aabb[part, :2], float(path.s_m[part][0])
-    index = np.flatnonzero(
-        traffic.there & (np.abs(traffic.xy - traffic.xy[who]).max(axis=1) < _SIGHT_M)
-    )
-    s, aside = geometry.project_on_polyline(traffic.xy[index], line)
+    lo = int(np.searchsorted(path.s_m, s_m - 60.0))
+    hi = int(np.searchsorted(path.s_m, s_m + 1.0, side="right"))
+    if hi - lo < 2:
+        return None
+    line, part = path.line, slice(lo, hi - 1)
+    index = _inside_of(traffic, line.bounds(part), who)
+    if len(index) == 0:
+        return None
+    s, aside = line.project(traffic.xy[index], part)
+    base = float(path.s_m[lo] - line.s_m[lo])
     inside = (aside < traffic.half_w_m[index] + _BESIDE_M) & (s + base < s_m - 0.5)
-    inside &= index != who
     if not inside.any():
         return None
     reach = traffic.half_m[index] + traffic.half_m[who]

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from omniloop.core import geometry
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Mask
 from omniloop.traffic.corridors import Stretches
-from omniloop.traffic.leads import EgoView
+from omniloop.traffic.ego_view import AHEAD_S, Sight
 from omniloop.traffic.paths import Index, PathTable
 
 MARGIN_S = 0.7
@@ -31,7 +30,6 @@ _STOP_MPS2 = 5.0
 
 _STUCK_S = 2.0
 _LEAST_MPS = 2.0
-_AHEAD_S = np.arange(1, 7) * 0.5
 _LEAD_COS = 0.7
 
 
@@ -100,7 +98,7 @@ def brake_to_yield(room_m: Array, speed_mps: Array, clear_s: Array) -> Array:
 
 def yields(
     stretches: Stretches, times: Times, now_s: float, there: Mask, on_time: Mask, s_m: Array,
-    v_mps: Array, wish_mps: Array, stood_s: Array, half_m: Array, walks: Mask, brushed: Mask,
+    v_mps: Array, wish_mps: Array, stood_s: Array, half_m: Array, walks: Mask, n_rows: int,
     guided: bool,
 ) -> tuple[Array, Array]:  # fmt: skip
     """What each row of corridors must do for those that cross or merge.
@@ -113,18 +111,19 @@ def yields(
         ``(R,)`` braking (at most 0, inf where free) and ``(R,)`` the distance from the owner's
         front to the nearest place where it must wait, inf where free.
     """
-    n_rows = brushed.shape[1]
     brake, room = np.full(n_rows, np.inf), np.full(n_rows, np.inf)
-    a, b = stretches.owner, stretches.other
-    to_a = stretches.near_m - s_m[a] - half_m[a]
-    to_b = stretches.other_in_m - s_m[b]
-    use = there[a] & there[b] & ~(on_time[a] & on_time[b]) & (to_a > -0.3)
-    use &= (s_m[b] < stretches.other_out_m) & ~brushed[b, stretches.row]
-    use &= ~(stretches.merges & (to_b <= 0))
-    p = np.flatnonzero(use)
-    if len(p) == 0:
+    late = there & ~on_time
+    known = there.astype(np.int8) + late
+    p = np.flatnonzero(known[stretches.owner] * known[stretches.other] >= 2)
+    a, b = stretches.owner[p], stretches.other[p]
+    to_a = stretches.near_m[p] - s_m[a] - half_m[a]
+    to_b = stretches.other_in_m[p] - s_m[b]
+    use = (to_a > -0.3) & (s_m[b] < stretches.other_out_m[p])
+    use &= ~(stretches.merges[p] & (to_b <= 0))
+    if not use.any():
         return brake, room
-    a, b, to_a, to_b, merges = a[p], b[p], to_a[p], to_b[p], stretches.merges[p]
+    p, a, b, to_a, to_b = p[use], a[use], b[use], to_a[use], to_b[use]
+    merges = stretches.merges[p]
     v_a, v_b = v_mps[a], v_mps[b]
     recorded_a, recorded_b = times.own_in_s[p], times.other_in_s[p]
     a_in = arrival_s(to_a, v_a, wish_mps[a])
@@ -165,48 +164,33 @@ def yields(
 
 
 def yields_to_ego(
-    view: EgoView, box: Array, heading_rad: float, speed_mps: float, accel_mps2: float,
-    turn_radps: float, row_m: Array, row_half_m: Array, row_v: Array, row_wish: Array,
-    led: Mask,
-) -> tuple[Array, Array]:  # fmt: skip
+    sight: Sight, row_m: Array, row_half_m: Array, row_v: Array, row_wish: Array, led: Mask
+) -> tuple[Array, Array]:
     """What each row must do for ego, which is taken to go on as it does for 3 s.
 
     Rows that come to ego's way before it does go on; those that ego leads already are left out.
+
+    Args:
+        sight: Of ego's boxes at `AHEAD_S`.
+        led: ``(R,)`` whom ego leads.
 
     Returns:
         As `yields`.
     """
     brake, room = np.full(len(row_m), np.inf), np.full(len(row_m), np.inf)
-    if abs(speed_mps) < 0.3:
-        return brake, room
-    slowing = min(accel_mps2, 0.0)
-    t = _AHEAD_S
-    if slowing < 0:
-        t = np.minimum(t, speed_mps / -slowing) if speed_mps > 0 else t * 0
-    gone = speed_mps * t + slowing * t * t / 2
-    rate = turn_radps / max(
-        abs(speed_mps), 1.0
-    )  # per metre, so that a braking ego stays on its arc
-    yaw = heading_rad + rate * gone
-    middle = heading_rad + rate * gone / 2
-    boxes = np.repeat(box[None], len(t), axis=0)
-    boxes[:, 0] += gone * np.cos(middle)
-    boxes[:, 1] += gone * np.sin(middle)
-    half = (yaw - heading_rad) / 2
-    turn = np.zeros((len(t), 4))
-    turn[:, 2], turn[:, 3] = np.sin(half), np.cos(half)
-    boxes[:, 3:] = geometry.quat_multiply(turn, boxes[:, 3:])
-    index, row, place, reach, along = view.seen(boxes, yaw, ~led)
-    ahead = place - reach > row_m[row] + row_half_m[row] - 0.3
+    row = sight.row
+    ahead = sight.place_m - sight.half_m > row_m[row] + row_half_m[row] - 0.3
+    ahead &= ~led[row]
     if not ahead.any():
         return brake, room
-    index, row, near, along = index[ahead], row[ahead], (place - reach)[ahead], along[ahead]
+    sight = sight.of(ahead)
+    row, when = sight.row, AHEAD_S[sight.box]
     to_zone, enters = np.full(len(row_m), np.inf), np.full(len(row_m), np.inf)
     leaves, follows = np.zeros(len(row_m)), np.zeros(len(row_m), dtype=bool)
-    np.minimum.at(enters, row, _AHEAD_S[index])
-    np.maximum.at(leaves, row, _AHEAD_S[index])
-    np.minimum.at(to_zone, row, near - row_m[row] - row_half_m[row])
-    np.logical_or.at(follows, row, along > _LEAD_COS)
+    np.minimum.at(enters, row, when)
+    np.maximum.at(leaves, row, when)
+    np.minimum.at(to_zone, row, sight.place_m - sight.half_m - row_m[row] - row_half_m[row])
+    follows[row[sight.along > _LEAD_COS]] = True
     rows = np.flatnonzero(np.isfinite(enters))
     to_a, v_a = to_zone[rows], row_v[rows]
     a_in = arrival_s(to_a, v_a, row_wish[rows])

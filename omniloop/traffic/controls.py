@@ -57,8 +57,64 @@ def controls_of(
         lane: ``(S,)`` lanes under the stations.
         half_m: ``(R,)`` half lengths.
     """
-    found: list[tuple[int, float, int, int]] = []
-    disbelieved: set[int] = set()
+    passed: set[int] = set()
+    crossed = _on_crosswalks(vector_map, table.local_to_aabb)
+    found = _lights_on(vector_map, lanes, table, rows, drives, lane, half_m, handover_us, passed)
+    found += _crosswalks_on(table, rows, drives, crossed)
+    found = [f for f in found if f[2] not in passed]
+    return _as_columns(
+        found, vector_map.lights, np.flatnonzero(walks), _first_of(crossed),
+        tuple(vector_map.lights[i].id for i in sorted(passed)),
+    )  # fmt: skip
+
+
+def with_new_path(
+    old: Controls, vector_map: VectorMap, lanes: LaneIndex, table: PathTable, rows: Index, row: int,
+    lane: Index, half_m: Array, handover_us: int,
+) -> Controls:  # fmt: skip
+    """The places after the actor of one row has taken another path; see `controls_of`."""
+    who = int(rows[row])
+    only = np.zeros(len(rows), dtype=bool)
+    only[row] = True
+    lo, hi = int(table.start[who]), int(table.start[who + 1])
+    behind = len(table.s_m) - hi
+    crossed = np.zeros((len(vector_map.crosswalks), len(table.s_m)), dtype=bool)
+    crossed[:, lo:hi] = _on_crosswalks(vector_map, table.local_to_aabb[lo:hi])
+    found = _lights_on(vector_map, lanes, table, rows, only, lane, half_m, handover_us, set())
+    found += _crosswalks_on(table, rows, only, crossed)
+    found = [f for f in found if f[2] < 0 or old.lights[f[2]].id not in old.disbelieved]
+    kept = np.flatnonzero(old.row != row).tolist()
+    was = [
+        (int(old.row[i]), float(old.stop_m[i]) + _SHORT_M, int(old.light[i]), int(old.crosswalk[i]))
+        for i in kept
+    ]
+    under = old.station_crosswalk
+    station = np.concatenate(
+        [under[:lo], _first_of(crossed[:, lo:hi]), under[len(under) - behind :]]
+    )
+    return _as_columns(was + found, old.lights, old.walkers, station, old.disbelieved)
+
+
+_Place = tuple[int, float, int, int]
+
+
+def _as_columns(
+    found: list[_Place], lights: tuple[TrafficLight, ...], walkers: Index, station: Index,
+    disbelieved: tuple[str, ...],
+) -> Controls:  # fmt: skip
+    row, stop_m, light, crosswalk = np.array(found, dtype=np.float64).reshape(-1, 4).T
+    return Controls(
+        row.astype(np.int64), stop_m - _SHORT_M, light.astype(np.int64),
+        crosswalk.astype(np.int64), lights, walkers, station, disbelieved,
+    )  # fmt: skip
+
+
+def _lights_on(
+    vector_map: VectorMap, lanes: LaneIndex, table: PathTable, rows: Index, wanted: Mask,
+    lane: Index, half_m: Array, handover_us: int, passed: set[int],
+) -> list[_Place]:  # fmt: skip
+    """Row, place and light wherever one rules a path; `passed` is given those passed on red."""
+    found: list[_Place] = []
     lines = {
         i: [
             line.points[:, :2]
@@ -68,7 +124,7 @@ def controls_of(
         for i, light in enumerate(vector_map.lights)
     }
     ruled = [[lanes.by_id[n] for n in x.lanes if n in lanes.by_id] for x in vector_map.lights]
-    for r in np.flatnonzero(drives).tolist():
+    for r in np.flatnonzero(wanted).tolist():
         path = table.paths[int(rows[r])]
         own = slice(int(table.start[rows[r]]), int(table.start[rows[r] + 1]))
         under, xy = lane[own], path.local_to_aabb[:, :2]
@@ -83,40 +139,42 @@ def controls_of(
             begins = path.when_s[0]
             seen = np.isfinite(passed_s) and passed_s > begins and at < path.recorded_m
             if seen and _state(light, handover_us + round(passed_s * 1e6)) in _STOPS:
-                disbelieved.add(i)
+                passed.add(i)
             found.append((r, at, i, -1))
-    areas, in_area = _on_crosswalks(vector_map, table)
-    for r in np.flatnonzero(drives).tolist():
+    return found
+
+
+def _crosswalks_on(table: PathTable, rows: Index, wanted: Mask, crossed: Mask) -> list[_Place]:
+    """Row, place and crosswalk wherever a path comes to one; `crossed` is ``(C, S)``."""
+    found: list[_Place] = []
+    for r in np.flatnonzero(wanted).tolist():
         own = slice(int(table.start[rows[r]]), int(table.start[rows[r] + 1]))
-        for c in range(areas):
-            inside = np.flatnonzero(in_area[c, own])
+        for c in range(len(crossed)):
+            inside = np.flatnonzero(crossed[c, own])
             if len(inside):
                 found.append((r, float(table.paths[int(rows[r])].s_m[inside[0]]) - 0.5, -1, c))
-    found = [f for f in found if f[2] not in disbelieved or f[2] < 0]
-    table_of = np.array(found, dtype=np.float64).reshape(-1, 4)
-    row, stop_m, light_of, crosswalk = table_of.T
-    station_crosswalk = np.where(in_area.any(axis=0), in_area.argmax(axis=0), -1) if areas else (
-        np.full(len(table.s_m), -1)
-    )  # fmt: skip
-    return Controls(
-        row.astype(np.int64), stop_m - _SHORT_M, light_of.astype(np.int64),
-        crosswalk.astype(np.int64), vector_map.lights, np.flatnonzero(walks), station_crosswalk,
-        tuple(vector_map.lights[i].id for i in sorted(disbelieved)),
-    )  # fmt: skip
+    return found
 
 
-def _on_crosswalks(vector_map: VectorMap, table: PathTable) -> tuple[int, Mask]:
-    """Number of crosswalks, and which stations lie on each ``(C, S)``."""
+def _first_of(crossed: Mask) -> Index:
+    """The crosswalk ``(S,)`` on which each station lies, -1 for none."""
+    if len(crossed) == 0:
+        return np.full(crossed.shape[1], -1)
+    return np.where(crossed.any(axis=0), crossed.argmax(axis=0), -1)
+
+
+def _on_crosswalks(vector_map: VectorMap, local_to_aabb: Array) -> Mask:
+    """Which poses ``(S, 7)`` lie on each crosswalk ``(C, S)``."""
     import shapely
 
     areas = vector_map.crosswalks
-    out = np.zeros((len(areas), len(table.s_m)), dtype=bool)
-    xy = table.local_to_aabb[:, :2]
+    out = np.zeros((len(areas), len(local_to_aabb)), dtype=bool)
+    xy = local_to_aabb[:, :2]
     for c, area in enumerate(areas):
         polygon = shapely.Polygon(area.outline[:, :2])
         shapely.prepare(polygon)
         out[c] = shapely.contains_xy(polygon, xy[:, 0], xy[:, 1])
-    return len(areas), out
+    return out
 
 
 def _crossings(xy: Array, s_m: Array, line: Array) -> list[float]:

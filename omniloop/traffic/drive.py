@@ -11,9 +11,11 @@ from omniloop.core.motion import Mask
 from omniloop.traffic.conflicts import yields, yields_to_ego
 from omniloop.traffic.controls import stops
 from omniloop.traffic.ego_track import Ego
+from omniloop.traffic.ego_view import NOTHING, Outlook, lead_in
 from omniloop.traffic.laws import advance, idm_accel
 from omniloop.traffic.leads import Leads, leads_among
 from omniloop.traffic.parameters import ParameterSet
+from omniloop.traffic.paths import Index
 from omniloop.traffic.stage import Stage, closer
 
 _LEAST_WISH_MPS = 4.0
@@ -28,6 +30,7 @@ _CAUGHT_M, _CAUGHT_MPS = 0.1, 0.3
 _WALK_GAP_M, _WALK_GAP_S = 0.5, 1.0
 _WALK_BRAKE_MPS2, _WALK_START_MPS2 = 3.0, 1.5
 _US = 1e-6
+_MOVES_MPS = 0.3
 _LEAD_BRAKE_MPS2, _URGENT_MPS2, _HARDEST_MPS2, _LAST_M = 3.0, 2.5, 9.0, 0.5
 
 
@@ -64,12 +67,14 @@ class State:
 @dataclass(frozen=True, eq=False)
 class Ahead:
     """What lies ahead of each row, all ``(R,)``: nearest gap, its speed and how it speeds up or
-    brakes, and a brake for those that must let others pass (at most 0; inf if none)."""
+    brakes, a brake for those that must let others pass (at most 0; inf if none), and how fast each
+    would drive on a free road."""
 
     gap_m: Array
     speed_mps: Array
     accel_mps2: Array
     yield_mps2: Array
+    wish_mps: Array
 
 
 def look_ahead(
@@ -77,6 +82,8 @@ def look_ahead(
     params: ParameterSet,
     state: State,
     ego: Ego,
+    outlook: Outlook,
+    k: int,
     time_us: int,
     now_s: float,
     guided: bool,
@@ -85,25 +92,29 @@ def look_ahead(
 
     Two that both do what was recorded are no concern of each other: the recording shows how
     it went.
+
+    Args:
+        outlook: What is seen of ego in the interval, and `k` the number of this step in it.
     """
     table, rows = stage.table, stage.rows
+    c = stage.corridors
     station = table.station(state.s_m)
     beyond = state.s_m - table.s_m[station]
-    row_m = state.s_m[rows]
-    trusted = state.on_time[:, None] & state.on_time[rows]
-    counts = state.there[:, None] & ~trusted & ~stage.brushed
+    row_m, row_v, row_on = state.s_m[rows], state.v_mps[rows], state.on_time[rows]
+    counts = state.there[c.other] & ~(state.on_time[c.other] & row_on[c.row])
     leads: Leads = leads_among(
-        stage.corridors, station, beyond, state.v_mps, row_m, stage.row_half_m, counts,
-        stage.passes, params.lead.projected_speed,
+        c, table.start[:-1], station, beyond, state.v_mps, row_m, stage.row_half_m, counts, stage.passes,
+        params.lead.projected_speed,
     )  # fmt: skip
     gap, speed = leads.gap_m, leads.speed_mps
     accel = np.where(leads.who >= 0, state.accel_mps2[leads.who], 0.0) if len(gap) else gap
-    if not ego.on_time or not state.on_time[rows].all():
-        ego_gap, ego_speed = stage.ego.lead(
-            ego.local_to_aabb, ego.heading_rad, ego.speed_mps, row_m, stage.row_half_m
-        )
+    later, led = NOTHING, np.zeros(len(rows), dtype=bool)
+    if not ego.on_time or not row_on.all():
+        sight, later = outlook.at(k)
+        ego_gap, ego_speed = lead_in(sight, ego.speed_mps, row_m, stage.row_half_m)
+        led = ego_gap < np.inf
         if ego.on_time:
-            ego_gap[state.on_time[rows]] = np.inf
+            ego_gap[row_on] = np.inf
         nearer = ego_gap < gap
         gap, speed = np.where(nearer, ego_gap, gap), np.where(nearer, ego_speed, speed)
         accel = np.where(nearer, ego.accel_mps2, accel)
@@ -114,20 +125,19 @@ def look_ahead(
         speed = np.where((leads.who >= 0) & ~stage.cast.driven[leads.who], 0.0, speed)
     far = gap > search.look_ahead_m
     gap[far], speed[far] = np.inf, 0.0
-    wish = wish_mps(stage, params, state, guided)
+    wish = _wish_mps(stage, params, station[rows], guided)
     everyone = state.v_mps.copy()
-    everyone[rows] = np.where(stage.drives, wish, np.maximum(_pace_of(stage, state)[rows], 0.5))
+    everyone[rows] = wish
+    walkers = rows[~stage.drives]
+    if len(walkers):
+        everyone[walkers] = np.maximum(_pace_of(stage, state, walkers), 0.5)
     half = stage.cast.sizes_m[:, 0] / 2
     brake, room = yields(
         stage.stretches, stage.times, now_s, state.there, state.on_time, state.s_m, state.v_mps,
-        everyone, state.stood_s, half, stage.cast.walks, stage.brushed, guided,
+        everyone, state.stood_s, half, stage.cast.walks, len(rows), guided,
     )  # fmt: skip
-    if not ego.on_time:
-        for_ego = yields_to_ego(
-            stage.ego, ego.local_to_aabb, ego.heading_rad, ego.speed_mps, ego.accel_mps2,
-            ego.turn_radps, row_m, stage.row_half_m, state.v_mps[rows], everyone[rows],
-            np.isfinite(ego_gap),
-        )  # fmt: skip
+    if not ego.on_time and abs(ego.speed_mps) >= _MOVES_MPS:
+        for_ego = yields_to_ego(later, row_m, stage.row_half_m, row_v, everyone[rows], led)
         brake, room = np.minimum(brake, for_ego[0]), np.minimum(room, for_ego[1])
     held = stops(
         stage.controls, table, time_us, state.s_m, state.v_mps, state.there, row_m,
@@ -139,17 +149,15 @@ def look_ahead(
     accel = np.where(nearer, 0.0, accel)
     # Who keeps its path does not brake by a law: it waits short of the place.
     gap = np.where(stage.drives, gap, np.minimum(gap, room))
-    return Ahead(gap, np.maximum(speed, 0.0), accel, brake)
+    return Ahead(gap, np.maximum(speed, 0.0), accel, brake, wish)
 
 
-def wish_mps(stage: Stage, params: ParameterSet, state: State, guided: bool) -> Array:
-    """Desired speeds ``(R,)``."""
-    station = stage.table.station(state.s_m)[stage.rows]
-    limit = stage.limit_mps[station]
+def _wish_mps(stage: Stage, params: ParameterSet, station: Index, guided: bool) -> Array:
+    """Desired speeds ``(R,)`` at stations ``(R,)``."""
     if guided:
         pace = stage.table.pace_mps[station] * _HASTE
         return np.maximum(pace, _LEAST_WISH_MPS)
-    p = params.idm
+    p, limit = params.idm, stage.limit_mps[station]
     known = p.use_speed_limit & np.isfinite(limit)
     return np.maximum(np.where(known, limit, p.desired_speed_mps), 0.1)
 
@@ -165,81 +173,96 @@ def step(
     s, v = done.copy(), pace.copy()
     accel = (v - state.v_mps) / dt_s
     on_time, own, rate = state.on_time.copy(), np.full(len(s), float(until_us)), np.ones(len(s))
-    row_s, row_v = state.s_m[rows], state.v_mps[rows]
-    row_on = on_time[rows]
-    wish = wish_mps(stage, params, state, guided)
-    # Vehicles by the law.
-    law = idm_accel(
-        row_v, np.maximum(wish, np.where(row_on, row_v * 1.2, 0.1)),
-        closer(ahead.gap_m, stage.closeness, params), ahead.speed_mps, params.idm,
-    )  # fmt: skip
-    law = np.minimum(law, ahead.yield_mps2)
-    if guided:
-        law = np.minimum(law, _emergency_mps2(row_v, ahead))
-    free = np.isinf(ahead.gap_m) & np.isinf(ahead.yield_mps2)
-    keeps = row_on & (free | (law >= accel[rows] - _DOUBT_MPS2))
     ended = until_us > timetable.times_us[-1]
-    if ended:
-        keeps[:] = False
+    now = State(state.there, state.left, on_time, s, v, accel, own, rate, state.stood_s,
+                state.changed_us)  # fmt: skip
+    # Who is on time and free is where it was recorded.
+    busy = ~on_time[rows] | (ahead.gap_m < np.inf) | (ahead.yield_mps2 < np.inf) | ended
+    busy &= state.there[rows]
+    cars, walkers = np.flatnonzero(busy & drives), np.flatnonzero(busy & ~drives)
+    if len(cars):
+        _drive(stage, params, state, ahead, now, cars, until_us, dt_s, guided, ended)
+    if len(walkers):
+        _walk(stage, state, ahead, now, walkers, until_us - time_us, ended)
+    now.stood_s = np.where(v < 0.1, state.stood_s + dt_s, 0.0)
+    return now
+
+
+def _drive(
+    stage: Stage, params: ParameterSet, state: State, ahead: Ahead, now: State, cars: Index,
+    until_us: int, dt_s: float, guided: bool, ended: bool,
+) -> None:  # fmt: skip
+    """Move vehicles, some of the rows, by the law; `now` holds what was recorded."""
+    who = stage.rows[cars]
+    row_s, row_v, row_on = state.s_m[who], state.v_mps[who], state.on_time[who]
+    gap, lead_v, yields_at = ahead.gap_m[cars], ahead.speed_mps[cars], ahead.yield_mps2[cars]
+    wish = np.maximum(ahead.wish_mps[cars], np.where(row_on, row_v * 1.2, 0.1))
+    law = idm_accel(row_v, wish, closer(gap, stage.closeness[cars], params), lead_v, params.idm)
+    np.minimum(law, yields_at, out=law)
     if guided:
-        lag = done[rows] - (row_s + row_v * dt_s)
-        may = pace[rows] + np.copysign(np.sqrt(2 * _CATCH_UP_MPS2 * np.abs(lag)), lag)
+        np.minimum(law, _emergency_mps2(row_v, gap, lead_v, ahead.accel_mps2[cars]), out=law)
+    off = np.ones(len(who), dtype=bool)
+    if not ended:
+        free = np.isinf(gap) & np.isinf(yields_at)
+        off = ~(row_on & (free | (law >= now.accel_mps2[who] - _DOUBT_MPS2)))
+        if not off.any():
+            return
+    who, law, row_s, row_v = who[off], law[off], row_s[off], row_v[off]
+    done, pace = now.s_m[who], now.v_mps[who]
+    held = state.changed_us[who] < 0
+    if guided and not ended:
+        lag = done - (row_s + row_v * dt_s)
+        may = pace + np.copysign(np.sqrt(2 * _CATCH_UP_MPS2 * np.abs(lag)), lag)
         hold = np.maximum((may - row_v) / dt_s, -params.idm.comfortable_brake_mps2)
-        held = (state.changed_us[rows] < 0) & (not ended)
         law = np.where(held, np.minimum(law, hold), law)
     moved, after = advance(row_v, law, dt_s, params.idm)
-    new_s = np.minimum(row_s + moved, stage.table.end_m[rows])
-    # Those that keep their path go through their recording at a slower rate.
-    walk = ~drives
-    own_pace = _pace_of(stage, state)[rows]
-    may_walk = np.maximum(ahead.gap_m - _WALK_GAP_M, 0.0) / _WALK_GAP_S
-    keeps |= walk & row_on & (may_walk >= own_pace) & (not ended)
-    wanted = np.clip(may_walk / np.maximum(own_pace, 0.1), 0.0, 1.0)
+    new_s = np.minimum(row_s + moved, stage.table.end_m[who])
+    now.s_m[who], now.v_mps[who], now.accel_mps2[who] = new_s, after, law
+    now.on_time[who] = False
+    if guided and not ended:
+        back = (np.abs(done - new_s) < _CAUGHT_M) & (np.abs(pace - after) < _CAUGHT_MPS)
+        now.on_time[who[back & held]] = True
+
+
+def _walk(
+    stage: Stage, state: State, ahead: Ahead, now: State, walkers: Index, gone_us: int, ended: bool
+) -> None:
+    """Move those that keep their path, some of the rows: through their recording, slower."""
+    who, timetable, dt_s = stage.rows[walkers], stage.cast.timetable, gone_us * _US
+    own_pace = _pace_of(stage, state, who)
+    may = np.maximum(ahead.gap_m[walkers] - _WALK_GAP_M, 0.0) / _WALK_GAP_S
+    wanted = np.minimum(may / np.maximum(own_pace, 0.1), 1.0)
     wanted[own_pace < 0.05] = 1.0
-    step_up = dt_s / np.maximum(own_pace, 0.3)
-    row_rate = np.clip(
-        wanted, state.rate[rows] - _WALK_BRAKE_MPS2 * step_up,
-        state.rate[rows] + _WALK_START_MPS2 * step_up,
-    )  # fmt: skip
-    row_own = state.own_us[rows] + row_rate * (until_us - time_us)
-    off = rows[~keeps & drives]
-    s[off], v[off], accel[off] = (x[~keeps & drives] for x in (new_s, after, law))
-    on_time[off] = False
-    if guided:
-        back = (np.abs(done[off] - s[off]) < _CAUGHT_M) & (np.abs(pace[off] - v[off]) < _CAUGHT_MPS)
-        back &= (state.changed_us[off] < 0) & (not ended)
-        on_time[off[back]] = True
-    slow = rows[~keeps & walk]
-    own[slow], rate[slow] = (x[~keeps & walk] for x in (row_own, row_rate))
-    on_time[slow] = False
-    if len(slow):
-        low, high, f = timetable.columns(own[slow])
-        s[slow] = timetable.done_m[slow, low] * (1 - f) + timetable.done_m[slow, high] * f
-        v[slow] = rate[slow] * (
-            timetable.speed_mps[slow, low] * (1 - f) + timetable.speed_mps[slow, high] * f
-        )
-    stood = np.where(v < 0.1, state.stood_s + dt_s, 0.0)
-    return State(state.there, state.left, on_time, s, v, accel, own, rate, stood, state.changed_us)
+    step_up, was = dt_s / np.maximum(own_pace, 0.3), state.rate[who]
+    rate = np.clip(wanted, was - _WALK_BRAKE_MPS2 * step_up, was + _WALK_START_MPS2 * step_up)
+    own = state.own_us[who] + rate * gone_us
+    slow = ~(state.on_time[who] & (may >= own_pace)) | ended
+    who, own, rate = who[slow], own[slow], rate[slow]
+    now.own_us[who], now.rate[who], now.on_time[who] = own, rate, False
+    low, high, f = timetable.columns(own)
+    now.s_m[who] = timetable.done_m[who, low] * (1 - f) + timetable.done_m[who, high] * f
+    speed = timetable.speed_mps[who, low] * (1 - f) + timetable.speed_mps[who, high] * f
+    now.v_mps[who] = rate * speed
 
 
-def _emergency_mps2(speed_mps: Array, ahead: Ahead) -> Array:
-    """Braking ``(R,)`` to stand behind a lead that brakes on as it does, where that is urgent.
+def _emergency_mps2(
+    speed_mps: Array, gap_m: Array, lead_mps: Array, lead_accel_mps2: Array
+) -> Array:
+    """Braking ``(N,)`` to stand behind a lead that brakes on as it does, where that is urgent.
 
     Those that were recorded close behind others see the law's gap enlarged; this keeps them from
     braking too late. (Gipps, "A behavioural car-following model for computer simulation",
     Transportation Research B 15, 1981: both stopping distances.) Not urgent: inf.
     """
-    brakes = np.maximum(-ahead.accel_mps2, _LEAD_BRAKE_MPS2)
-    room = ahead.gap_m - _LAST_M + ahead.speed_mps**2 / (2 * brakes)
+    brakes = np.maximum(-lead_accel_mps2, _LEAD_BRAKE_MPS2)
+    room = gap_m - _LAST_M + lead_mps**2 / (2 * brakes)
     needed = speed_mps**2 / (2 * np.maximum(room, 0.05))
     return np.where(needed > _URGENT_MPS2, -np.minimum(needed, _HARDEST_MPS2), np.inf)
 
 
-def _pace_of(stage: Stage, state: State) -> Array:
-    """The recorded speed ``(A,)`` at everybody's own instant."""
+def _pace_of(stage: Stage, state: State, who: Index) -> Array:
+    """The recorded speed ``(N,)`` of actors ``(N,)``, each at its own instant."""
     timetable = stage.cast.timetable
-    low, high, f = timetable.columns(state.own_us)
-    rows = np.arange(len(state.own_us))
-    return np.asarray(
-        timetable.speed_mps[rows, low] * (1 - f) + timetable.speed_mps[rows, high] * f
-    )
+    low, high, f = timetable.columns(state.own_us[who])
+    speed = timetable.speed_mps
+    return np.asarray(speed[who, low] * (1 - f) + speed[who, high] * f)

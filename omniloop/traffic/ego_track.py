@@ -55,7 +55,8 @@ class EgoTrack:
         """Take ego's states of the interval after `time_us`; before the first it is as recorded."""
         before = self._known
         if before is None or before.end_us != time_us:
-            times = np.array([time_us - _OVER_US, time_us], dtype=np.int64)
+            start = max(time_us - _OVER_US, min(self._recorded.start_us, time_us))
+            times = np.unique(np.array([start, time_us], dtype=np.int64))
             before = Trajectory.unchecked(times, self._recorded.sample_clamped(times))
         start = max(before.start_us, time_us - 2 * _OVER_US)
         tail = before.clip(start, time_us)

@@ -7,16 +7,17 @@ import numpy as np
 from omniloop.core import geometry
 from omniloop.core.contracts import SessionInfo, TrafficRequest
 from omniloop.core.geometry import Array
-from omniloop.core.motion import ActorMotion, Times
-from omniloop.core.replay import RecordedActors
+from omniloop.core.motion import ActorMotion, Mask, Times
 from omniloop.core.time import MAX_STATE_STEP_US, US_PER_S
 from omniloop.traffic.changes import next_change
-from omniloop.traffic.drive import State, look_ahead, step
-from omniloop.traffic.ego_track import EgoTrack
+from omniloop.traffic.drive import Ahead, State, look_ahead, step
+from omniloop.traffic.ego_track import Ego, EgoTrack
+from omniloop.traffic.ego_view import EgoView, Outlook
 from omniloop.traffic.entries import Doors
 from omniloop.traffic.parameters import ParameterSet, parameter_set
 from omniloop.traffic.placing import Placing
-from omniloop.traffic.stage import stage_of, with_path
+from omniloop.traffic.shared import Setting, Settings
+from omniloop.traffic.stage import buffer_m, with_path
 
 _ADOPT_M = 0.01
 """A committed position further than this from what was answered is adopted; float32 is nearer."""
@@ -41,24 +42,24 @@ class IdmTraffic:
 
     def __init__(self, params: str = "omniloop") -> None:
         self._params = parameter_set(params)
+        self._settings = Settings(self._params, self._params.name == _GUIDED)
 
     def open(self, session: SessionInfo) -> IdmSession:
-        """Begin a rollout."""
-        return IdmSession(session, self._params)
+        """Begin a rollout; sessions of one scene share what is worked out for the first."""
+        return IdmSession(session, self._params, self._settings.of(session))
 
 
 class IdmSession:
     """One rollout's traffic."""
 
-    def __init__(self, session: SessionInfo, params: ParameterSet) -> None:
+    def __init__(self, session: SessionInfo, params: ParameterSet, setting: Setting) -> None:
         self._info, self._params = session, params
         self._guided = params.name == _GUIDED
-        self._recorded = RecordedActors(session.scene)
-        self._stage = stage_of(session, params, self._guided)
-        grid = session.scene.recorded_actors(self._stage.cast.timetable.times_us)
-        self._placing = Placing(grid.local_to_aabb)
+        self._recorded, self._stage = setting.recorded, setting.stage
+        self._placing = Placing(setting.grid_poses)
         self._doors = Doors(len(session.scene.tracks), session.vehicle.size_m, self._guided)
         self._ego = EgoTrack(session)
+        self._view = EgoView(session.vehicle.size_m, buffer_m(params))
         self._state: State | None = None
         self._poses = np.tile(geometry.IDENTITY, (len(session.scene.tracks), 1))
         self._lane_changes = 0
@@ -66,16 +67,19 @@ class IdmSession:
     def facts(self) -> dict[str, object]:
         """How many actors are driven how, and what happened to them."""
         cast, state = self._stage.cast, self._state
-        ids = [actor.id for actor in self._info.scene.actors]
-        driven, kept = int(cast.driven.sum()), int(cast.kept.sum())
+        actors = self._info.scene.actors
+        ids = [actor.id for actor in actors]
         came = np.zeros(len(ids), dtype=bool) if state is None else state.there | state.left
         delayed = self._doors.delayed
+        no_lane = [ids[i] for i in np.flatnonzero(cast.no_lane)]
         return {
             "params": self._params.name,
-            "idm": driven,
-            "kept_path": kept,
-            "log_replay": len(ids) - driven - kept,
-            "no_lane": [ids[i] for i in np.flatnonzero(cast.no_lane)],
+            "idm": int(cast.driven.sum()),
+            "kept_path": int(cast.kept.sum()),
+            "static": int(cast.static.sum()),
+            "scripted": int(cast.scripted.sum()),
+            "log_replay": len(no_lane),
+            "no_lane": no_lane,
             "lane_changes": self._lane_changes,
             "late_entries": int((delayed & came).sum()),
             "refused_entries": int((delayed & ~came).sum()),
@@ -90,14 +94,19 @@ class IdmSession:
             self._state = self._begin(request)
         self._adopt(self._state, request)
         self._ego.extend(request.time_us, request.ego_local_to_aabb)
-        self._focus(request.ego_local_to_aabb.poses[-1, :2])
         times = self._times(request.time_us, request.target_us)
+        egos = [self._ego.at(until) for until in times.tolist()]
+        outlook = self._look_out(request.ego_local_to_aabb.poses[-1, :2], egos)
         answer = self._recorded.at(times)
         poses, valid = answer.local_to_aabb.copy(), answer.valid.copy()
         since = request.time_us
-        for column, until in enumerate(times.tolist()):
-            poses[:, column] = self._inner(since, until, poses[:, column], valid[:, column])
-            valid[:, column] = self._state.there
+        for k, until in enumerate(times.tolist()):
+            ahead = self._ahead(since, egos[k], outlook, k)
+            if self._change_lanes(since, egos[k], ahead):
+                outlook = self._look_out(egos[k].local_to_aabb[:2], egos)
+                ahead = self._ahead(since, egos[k], outlook, k)
+            poses[:, k] = self._move(since, until, egos[k], ahead, poses[:, k], valid[:, k])
+            valid[:, k] = self._state.there
             since = until
         poses[~valid] = geometry.IDENTITY
         return ActorMotion(times, poses, valid)
@@ -110,15 +119,19 @@ class IdmSession:
         return np.append(inner, np.int64(target_us))
 
     def _begin(self, request: TrafficRequest) -> State:
-        """Everybody at handover: where it was recorded, as fast as it was recorded."""
+        """Everybody at handover: where it was recorded, as fast as it was recorded.
+
+        Who was recorded there and is not in the world stays away, as later.
+        """
         cast, time_us = self._stage.cast, request.time_us
         n = len(cast.paths)
         done, speed = cast.timetable.at(time_us)
         recorded = self._recorded.at(np.array([time_us], dtype=np.int64))
         self._poses = recorded.local_to_aabb[:, 0].copy()
         on_time = np.ones(n, dtype=bool) if self._guided else ~cast.driven
+        there = request.current.valid[:, 0].copy()
         state = State(
-            there=request.current.valid[:, 0].copy(), left=np.zeros(n, dtype=bool), on_time=on_time,
+            there=there, left=recorded.valid[:, 0] & ~there, on_time=on_time,
             s_m=done.copy(), v_mps=speed.copy(), accel_mps2=np.zeros(n),
             own_us=np.full(n, float(time_us)), rate=np.ones(n), stood_s=np.zeros(n),
             changed_us=np.full(n, -1.0),
@@ -141,36 +154,52 @@ class IdmSession:
         self._poses[moved] = committed[moved]
         self._placing.rebase(self._stage, state, moved, self._poses[moved])
 
-    def _focus(self, ego_xy: Array) -> None:
+    def _look_out(self, ego_xy: Array, egos: list[Ego]) -> Outlook:
+        """What ego will be seen of at the instants of an interval, from near enough."""
         assert self._state is not None
-        rows = self._stage.rows
-        self._stage.ego.focus(ego_xy, _SIGHT_M, self._state.s_m[rows], self._state.v_mps[rows])
+        stage, state = self._stage, self._state
+        self._view.focus(
+            stage.table, stage.rows, stage.cast.sizes_m, ego_xy, _SIGHT_M, state.s_m[stage.rows],
+            state.v_mps[stage.rows],
+        )  # fmt: skip
+        return Outlook(self._view, egos)
 
-    def _inner(self, since_us: int, until_us: int, recorded: Array, seen: np.ndarray) -> Array:
+    def _ahead(self, time_us: int, ego: Ego, outlook: Outlook, k: int) -> Ahead:
+        """What lies ahead of everybody at a time; ego is met where it will be at instant k."""
+        assert self._state is not None
+        now_s = (time_us - self._info.handover_us) / US_PER_S
+        return look_ahead(
+            self._stage, self._params, self._state, ego, outlook, k, time_us, now_s, self._guided
+        )
+
+    def _change_lanes(self, time_us: int, ego: Ego, ahead: Ahead) -> bool:
+        """Let the next actor that wants to begin to change lanes; whether one does."""
+        state, since_us = self._state, time_us - self._info.handover_us
+        assert state is not None
+        if self._params.mobil is None or since_us % MAX_STATE_STEP_US:
+            return False
+        change = next_change(
+            self._stage, self._params, state, ahead, ego, self._info.vehicle.size_m, self._poses,
+            time_us, since_us // MAX_STATE_STEP_US,
+        )  # fmt: skip
+        if change is None:
+            return False
+        who, path = change
+        self._stage = with_path(
+            self._info, self._params, self._stage, who, path, float(state.s_m[who]), ~state.left
+        )
+        self._placing.forget(who)
+        state.changed_us[who] = time_us
+        self._lane_changes += 1
+        return True
+
+    def _move(
+        self, since_us: int, until_us: int, ego: Ego, ahead: Ahead, recorded: Array, seen: Mask
+    ) -> Array:
         """Move everybody by at most 100 ms; returns the poses ``(A, 7)``."""
-        was, params = self._state, self._params
+        was = self._state
         assert was is not None
-        ego = self._ego.at(until_us)
-        since_s = (since_us - self._info.handover_us) / US_PER_S
-        ahead = look_ahead(self._stage, params, was, ego, since_us, since_s, self._guided)
-        if (
-            params.mobil is not None
-            and (since_us - self._info.handover_us) % MAX_STATE_STEP_US == 0
-        ):
-            turn = (since_us - self._info.handover_us) // MAX_STATE_STEP_US
-            change = next_change(
-                self._stage, params, was, ahead, ego, self._info.vehicle.size_m, self._poses,
-                since_us, turn, self._guided,
-            )  # fmt: skip
-            if change is not None:
-                who, path = change
-                self._stage = with_path(self._info, params, self._stage, who, path)
-                self._placing.forget(who)
-                self._focus(ego.local_to_aabb[:2])
-                was.changed_us[who] = since_us
-                self._lane_changes += 1
-                ahead = look_ahead(self._stage, params, was, ego, since_us, since_s, self._guided)
-        now = step(self._stage, params, was, ahead, since_us, until_us, self._guided)
+        now = step(self._stage, self._params, was, ahead, since_us, until_us, self._guided)
         poses = self._placing.move(self._stage, was, now, self._poses, recorded, was.there)
         self._doors.pass_through(self._stage, now, self._placing, ego, until_us, poses, seen)
         self._state, self._poses = now, poses

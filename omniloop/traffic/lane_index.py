@@ -18,6 +18,56 @@ NEAR_M = 4.0
 """A lane is under a position when its centre line passes this close (`core.lanes`)."""
 
 MAX_TURN_RAD = np.pi / 3
+_WHOLE = slice(None)
+
+
+class Line:
+    """A polyline that points are projected on again and again.
+
+    Args:
+        points: ``(N, 3)``, N at least 2.
+
+    Attributes:
+        points: ``(N, 3)``.
+        s_m: ``(N,)`` arc lengths in the plane.
+    """
+
+    def __init__(self, points: Array) -> None:
+        self.points, self.s_m = points, geometry.arc_length_m(points[:, :2])
+        self._x, self._y = points[:-1, 0].copy(), points[:-1, 1].copy()
+        self._dx, self._dy = np.diff(points[:, 0]), np.diff(points[:, 1])
+        self._length2 = np.maximum(self._dx**2 + self._dy**2, 1e-30)
+
+    def part(self, from_m: float, until_m: float) -> slice:
+        """The segments between two places, whole ones."""
+        lo, hi = np.searchsorted(self.s_m, [from_m, until_m])
+        return slice(min(max(int(lo) - 1, 0), len(self._x) - 1), min(int(hi), len(self._x)))
+
+    def bounds(self, part: slice) -> tuple[Array, Array]:
+        """Lowest and highest coordinates ``(2,)`` of some segments."""
+        xy = self.points[part.start : part.stop + 1, :2]
+        return xy.min(axis=0), xy.max(axis=0)
+
+    def project(self, points_xy: Array, part: slice = _WHOLE) -> tuple[Array, Array]:
+        """Arc lengths of the nearest points on some segments, and distances to them; see
+        `core.geometry.project_on_polyline`."""
+        dx, dy, length2 = self._dx[part], self._dy[part], self._length2[part]
+        rel_x = points_xy[:, 0, None] - self._x[part]
+        rel_y = points_xy[:, 1, None] - self._y[part]
+        t = rel_x * dx
+        t += rel_y * dy
+        t /= length2
+        np.maximum(t, 0.0, out=t)
+        np.minimum(t, 1.0, out=t)
+        rel_x -= t * dx
+        rel_y -= t * dy
+        rel_x *= rel_x
+        rel_y *= rel_y
+        rel_x += rel_y
+        best = rel_x.argmin(axis=1)
+        rows = np.arange(len(best))
+        s = self.s_m[part][best] + t[rows, best] * np.sqrt(length2[best])
+        return s, np.sqrt(rel_x[rows, best])
 
 
 class LaneIndex:
@@ -47,7 +97,7 @@ class LaneIndex:
             owners.append(np.full(len(on), i))
         self._points, self._heading = np.concatenate(points), np.concatenate(headings)
         self._owner = np.concatenate(owners)
-        self._lines: dict[int, tuple[Array, Array]] = {}
+        self._lines: dict[int, Line] = {}
         self._tree = None
         if len(self._points):
             from scipy.spatial import cKDTree
@@ -72,17 +122,15 @@ class LaneIndex:
         rows = np.arange(len(best))
         return np.where(np.isfinite(cost[rows, best]), self._owner[found[rows, best]], -1)
 
-    def line(self, lane: int, ahead_m: float) -> tuple[Array, Array]:
-        """Centre line ``(N, 3)`` of a lane and, beyond its end, of the straightest successors.
+    def line(self, lane: int, ahead_m: float) -> Line:
+        """Centre line of a lane and, beyond its end, of the straightest successors.
 
-        Returns:
-            Points and their arc lengths ``(N,)``; worked out once for each lane.
+        Worked out once for each lane, whatever the session: it depends on the map alone.
         """
         if lane not in self._lines:
             centre = self.lanes[lane].centerline
             heading = float(tangents_rad(centre[:, :2])[-1])
-            line = np.vstack([centre, self.onward(centre[-1], heading, ahead_m)])
-            self._lines[lane] = (line, geometry.arc_length_m(line[:, :2]))
+            self._lines[lane] = Line(np.vstack([centre, self.onward(centre[-1], heading, ahead_m)]))
         return self._lines[lane]
 
     def onward(self, position: Array, heading_rad: float, ahead_m: float) -> Array:

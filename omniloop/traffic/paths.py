@@ -6,7 +6,9 @@ how many metres the recording had done at a time.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,10 @@ from numpy.typing import NDArray
 from omniloop.core import geometry
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Mask, Times
-from omniloop.traffic.lane_index import tangents_rad
+from omniloop.traffic.lane_index import Line, tangents_rad
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 Index = NDArray[np.intp]
 
@@ -22,7 +27,10 @@ _MIN_STEP_M = 0.3
 """Recorded positions closer than this are one station: annotations of standing cars tremble."""
 
 _MAX_STEP_M = 1.5
-_FAR_M = 1e6
+FAR_M = 1e6
+"""Longer than any path: paths one behind the other are told apart by multiples of it."""
+_SAMPLE_M, _SAMPLE_RAD = 3.0, 0.1
+_MAX_SWING_M = 1.0
 _SIDEWAYS_MPS2 = 2.5
 """Curves off the recording are driven with at most so much lateral acceleration."""
 _BACK_M, _AHEAD_M = 5.0, 25.0
@@ -52,6 +60,11 @@ class Path:
     recorded_m: float
     end_m: float
     done_m: Array
+
+    @functools.cached_property
+    def line(self) -> Line:
+        """Its stations, to project points on; there must be two at least."""
+        return Line(self.local_to_aabb[:, :3])
 
 
 def recorded_path(times_s: Array, local_to_aabb: Array, valid: Mask) -> Path:
@@ -106,8 +119,8 @@ def _refined(at: Array) -> tuple[Array, Array]:
     if len(at) == 1:
         return at, np.zeros(1)
     parts = np.maximum(np.ceil(np.diff(at) / _MAX_STEP_M).astype(np.int64), 1)
-    fractions = [i + np.arange(n) / n for i, n in enumerate(parts.tolist())]
-    index = np.append(np.concatenate(fractions), len(at) - 1.0)
+    within = ranges(np.zeros_like(parts), parts) / np.repeat(parts, parts)
+    index = np.append(np.repeat(np.arange(len(parts)), parts) + within, len(at) - 1.0)
     return np.interp(index, np.arange(len(at)), at), index
 
 
@@ -159,47 +172,127 @@ def continued(path: Path, points: Array, from_m: float, blend_m: float = 0.0) ->
     )
 
 
+_COLUMNS = ("s_m", "local_to_aabb", "tangent_rad", "pace_mps", "when_s")
+
+
 class PathTable:
     """Paths of all actors, one behind the other, so that all are looked up at once.
+
+    Args:
+        paths: Of A actors.
+        sizes_m: ``(A, 3)`` their boxes.
 
     Attributes:
         start: ``(A + 1,)`` first station of each actor.
         s_m, local_to_aabb, tangent_rad, pace_mps, when_s: ``(S, ...)`` as of `Path`.
+        x_m, y_m: ``(S,)`` columns of `local_to_aabb`.
+        half_w_m: ``(S,)`` half the width that the actor needs there.
+        sampled: ``(S,)`` stations at most 3 m apart, a station more or less, or a bend of 0.1 rad,
+            and both ends of each path.
         owner: ``(S,)`` whose station it is.
+        key: ``(S,)`` increasing: the owner's number times `FAR_M`, and the place on its path.
         length_m: ``(A,)`` of whole paths, and `end_m` where actors leave.
+        low, high: ``(A, 2)`` bounds of each path.
+        widest_m: ``(A,)`` the greatest of `half_w_m` on each path.
     """
 
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
+    def __init__(self, paths: list[Path], sizes_m: Array) -> None:
+        shapes = ((0,), (0, 7), (0,), (0,), (0,))
+        for name, shape in zip(_COLUMNS, shapes, strict=True):
+            parts = [getattr(p, name) for p in paths] or [np.zeros(shape)]
+            setattr(self, name, np.concatenate(parts))
         counts = [len(p.s_m) for p in paths]
         self.start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self.owner = np.repeat(np.arange(len(paths)), counts)
-        self.s_m = np.concatenate([p.s_m for p in paths] or [np.zeros(0)])
-        self.local_to_aabb = np.concatenate([p.local_to_aabb for p in paths] or [np.zeros((0, 7))])
-        self.tangent_rad = np.concatenate([p.tangent_rad for p in paths] or [np.zeros(0)])
-        self.pace_mps = np.concatenate([p.pace_mps for p in paths] or [np.zeros(0)])
-        self.when_s = np.concatenate([p.when_s for p in paths] or [np.zeros(0)])
+        self._index(paths, sizes_m)
+        self.low, self.high = np.zeros((2, len(paths), 2))
+        self.half_w_m = swept_m(self.local_to_aabb, self.tangent_rad, sizes_m[self.owner])
+        self.widest_m = np.zeros(len(paths))
+        if len(paths):
+            xy = self.local_to_aabb[:, :2]
+            self.low = np.minimum.reduceat(xy, self.start[:-1])
+            self.high = np.maximum.reduceat(xy, self.start[:-1])
+            self.widest_m = np.maximum.reduceat(self.half_w_m, self.start[:-1])
+        no_path = np.zeros(0, dtype=bool)
+        self.sampled = np.concatenate([no_path, *map(_sampled, paths)])
+        self._trees: dict[int, cKDTree] = {}
+
+    s_m: Array
+    local_to_aabb: Array
+    tangent_rad: Array
+    pace_mps: Array
+    when_s: Array
+
+    def _index(self, paths: list[Path], sizes_m: Array) -> None:
+        self.paths, self._sizes_m = paths, sizes_m
+        self.owner = np.repeat(np.arange(len(paths)), np.diff(self.start))
         self.length_m = np.array([p.s_m[-1] for p in paths])
         self.end_m = np.array([p.end_m for p in paths])
-        self._key = self.owner * _FAR_M + self.s_m
-        self._base = np.arange(len(paths)) * _FAR_M
+        self.key = self.owner * FAR_M + self.s_m
+        self.x_m, self.y_m = self.local_to_aabb[:, 0].copy(), self.local_to_aabb[:, 1].copy()
+        self._base = np.arange(len(paths)) * FAR_M
         self._last = self.start[1:] - 1
+
+    def with_path(self, who: int, path: Path) -> PathTable:
+        """The table with another path for one actor."""
+        out = object.__new__(PathTable)
+        lo, hi = int(self.start[who]), int(self.start[who + 1])
+
+        def put(column: Any, values: Any) -> Any:
+            return np.concatenate([column[:lo], values, column[hi:]])
+
+        for name in _COLUMNS:
+            setattr(out, name, put(getattr(self, name), getattr(path, name)))
+        n = len(path.s_m)
+        out.start = self.start.copy()
+        out.start[who + 1 :] += n - (hi - lo)
+        size = np.broadcast_to(self._sizes_m[who], (n, 3))
+        half_w_m = swept_m(path.local_to_aabb, path.tangent_rad, size)
+        out.half_w_m = put(self.half_w_m, half_w_m)
+        out.low, out.high, out.widest_m = self.low.copy(), self.high.copy(), self.widest_m.copy()
+        out.low[who] = path.local_to_aabb[:, :2].min(axis=0)
+        out.high[who] = path.local_to_aabb[:, :2].max(axis=0)
+        out.widest_m[who] = half_w_m.max()
+        out.sampled = put(self.sampled, _sampled(path))
+        paths = list(self.paths)
+        paths[who] = path
+        out._index(paths, self._sizes_m)
+        out._trees = dict(self._trees)
+        out._trees.pop(who, None)
+        return out
+
+    def tree(self, who: int) -> cKDTree:
+        """The stations of one path, by place."""
+        found = self._trees.get(who)
+        if found is None:
+            from scipy.spatial import cKDTree
+
+            own = slice(int(self.start[who]), int(self.start[who + 1]))
+            found = self._trees[who] = cKDTree(self.local_to_aabb[own, :2])
+        return found
+
+    def between(self, who: Index, from_m: Array, until_m: Array) -> Index:
+        """All stations of paths `who` ``(N,)`` between places ``(N,)`` on them, ends left out."""
+        lo = np.searchsorted(self.key, self._base[who] + from_m, side="right")
+        hi = np.searchsorted(self.key, self._base[who] + until_m, side="left")
+        return ranges(np.maximum(lo, self.start[who]), np.minimum(hi, self.start[who + 1]))
 
     def station(self, s_m: Array) -> Index:
         """The last station ``(A,)`` at or before each actor's place ``(A,)``."""
-        found = np.searchsorted(self._key, self._base + s_m, side="right") - 1
+        found = np.searchsorted(self.key, self._base + s_m, side="right") - 1
         return np.asarray(np.maximum(found, self.start[:-1]))
 
     def station_of(self, who: Index, s_m: Array) -> Index:
         """The last station ``(N,)`` at or before places ``(N,)`` of actors ``(N,)``."""
-        found = np.searchsorted(self._key, self._base[who] + s_m, side="right") - 1
+        found = np.searchsorted(self.key, self._base[who] + s_m, side="right") - 1
         return np.asarray(np.clip(found, self.start[who], self._last[who]))
 
-    def poses(self, s_m: Array, station: Index) -> Array:
-        """Poses ``(A, 7)`` at places ``(A,)`` whose stations are known."""
-        after = np.minimum(station + 1, self._last)
+    def poses(self, who: Index, s_m: Array) -> Array:
+        """Poses ``(N, 7)`` of actors ``(N,)`` at places ``(N,)`` on their paths."""
+        station = self.station_of(who, s_m)
+        after = np.minimum(station + 1, self._last[who])
         step = self.s_m[after] - self.s_m[station]
-        f = np.clip((s_m - self.s_m[station]) / np.where(step > 0, step, 1.0), 0.0, 1.0)
+        f = (s_m - self.s_m[station]) / np.where(step > 0, step, 1.0)
+        f = np.minimum(np.maximum(f, 0.0), 1.0)
         a, b = self.local_to_aabb[station], self.local_to_aabb[after]
         sign = np.copysign(1.0, np.einsum("ij,ij->i", a[:, 3:], b[:, 3:]))
         out = np.empty(a.shape)
@@ -207,6 +300,32 @@ class PathTable:
         quat = a[:, 3:] + f[:, None] * (sign[:, None] * b[:, 3:] - a[:, 3:])
         out[:, 3:] = quat / np.sqrt(np.einsum("ij,ij->i", quat, quat))[:, None]
         return out
+
+
+def ranges(lo: Index, hi: Index) -> Index:
+    """``lo[0] .. hi[0] - 1, lo[1] .. hi[1] - 1, ...`` as one array."""
+    n = np.maximum(hi - lo, 0)
+    ends = np.cumsum(n)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.asarray(np.arange(total) + np.repeat(lo - ends + n, n))
+
+
+def swept_m(poses: Array, tangent_rad: Array, sizes_m: Array) -> Array:
+    """Half widths ``(M,)`` that boxes need along their paths, headings beside them included."""
+    turn = geometry.yaw_rad(poses) - tangent_rad
+    across = np.abs(np.sin(turn)) * sizes_m[:, 0] + np.abs(np.cos(turn)) * sizes_m[:, 1]
+    return np.asarray(np.minimum(across, sizes_m[:, 1] + _MAX_SWING_M) / 2)
+
+
+def _sampled(path: Path) -> Mask:
+    """See `PathTable.sampled`: a station wherever the way from sample to sample is used up."""
+    out = np.zeros(len(path.s_m), dtype=bool)
+    turn = np.abs(geometry.wrap_rad(np.diff(geometry.yaw_rad(path.local_to_aabb))))
+    turn += np.abs(geometry.wrap_rad(np.diff(path.tangent_rad)))
+    used = np.append(0.0, np.diff(path.s_m) / _SAMPLE_M + turn / (2 * _SAMPLE_RAD))
+    out[1:] = np.diff(np.floor(np.cumsum(used))) > 0
+    out[[0, -1]] = True
+    return out
 
 
 class Timetable:

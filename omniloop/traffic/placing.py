@@ -33,7 +33,7 @@ class Placing:
 
     def own(self, stage: Stage, state: State, who: Index) -> Array:
         """Poses ``(N, 7)`` on their own paths, or at their own instants of the recording."""
-        out = stage.table.poses(state.s_m, stage.table.station(state.s_m))[who]
+        out = stage.table.poses(who, state.s_m[who])
         kept = ~stage.cast.driven[who]
         if kept.any():
             rows = who[kept]
@@ -92,7 +92,11 @@ def _shifted(base: Array, offset: Array) -> Array:
     """Base poses moved and turned by offsets ``(N, 4)``."""
     out = base.copy()
     out[:, :3] += offset[:, :3]
-    turn = np.zeros((len(base), 4))
-    turn[:, 2], turn[:, 3] = np.sin(offset[:, 3] / 2), np.cos(offset[:, 3] / 2)
-    out[:, 3:] = geometry.quat_multiply(turn, base[:, 3:])
+    # A turn about z before the pose's own: (0, 0, sin, cos) times its quaternion.
+    sin, cos = np.sin(offset[:, 3] / 2), np.cos(offset[:, 3] / 2)
+    x, y, z, w = base[:, 3:].T
+    out[:, 3] = cos * x - sin * y
+    out[:, 4] = cos * y + sin * x
+    out[:, 5] = cos * z + sin * w
+    out[:, 6] = cos * w - sin * z
     return out

@@ -10,21 +10,15 @@ from omniloop.core import geometry
 from omniloop.core.contracts import SessionInfo
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Mask, Trajectory
+from omniloop.traffic import controls, corridors
 from omniloop.traffic.cast import Cast, cast_of
 from omniloop.traffic.conflicts import Times, recorded_times
-from omniloop.traffic.controls import Controls, controls_of
-from omniloop.traffic.corridors import (
-    Corridors,
-    Stretches,
-    chosen,
-    corridors_of,
-    joined,
-    stretches_of,
-    with_new_path,
-)
+from omniloop.traffic.controls import Controls
+from omniloop.traffic.corridors import Corridors, Stretches, chosen, joined, stretches_of
+from omniloop.traffic.ego_view import EgoView, lead_in
 from omniloop.traffic.lane_index import LaneIndex
 from omniloop.traffic.laws import idm_accel
-from omniloop.traffic.leads import EgoView, leads_among
+from omniloop.traffic.leads import leads_among, meeting
 from omniloop.traffic.parameters import ParameterSet
 from omniloop.traffic.paths import Index, Path, PathTable
 
@@ -38,17 +32,18 @@ _EVERY = 2
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """All that stays the same while nobody changes lanes.
+    """All that stays the same while nobody changes lanes; sessions share it.
 
     Attributes:
         rows: ``(R,)`` who looks ahead: driven actors and those that keep their path.
         drives: ``(R,)`` which of them are driven.
         row_half_m: ``(R,)`` half their lengths.
+        corridors, stretches, times: Without the pairs that `brushed` names.
+        passes: ``(P,)`` pairs of the corridors of whom neither is a vehicle.
         limit_mps: ``(S,)`` speed limit at each station of `table`; NaN where unknown.
         lane: ``(S,)`` lane under each station of a driven actor, -1 for none.
         closeness: ``(R,)`` share of the law's gap that each kept in the recording.
         brushed: ``(A, R)`` pairs recorded side by side so closely that corridors overlap.
-        passes: ``(A, R)`` pairs of whom neither is a vehicle.
     """
 
     cast: Cast
@@ -60,13 +55,12 @@ class Stage:
     corridors: Corridors
     stretches: Stretches
     times: Times
+    passes: Mask
     controls: Controls
-    ego: EgoView
     limit_mps: Array
     lane: Index
     closeness: Array
     brushed: Mask
-    passes: Mask
 
 
 def stage_of(session: SessionInfo, params: ParameterSet, guided: bool) -> Stage:
@@ -80,74 +74,78 @@ def stage_of(session: SessionInfo, params: ParameterSet, guided: bool) -> Stage:
     free_mps = None if guided else params.idm.desired_speed_mps
     cast = cast_of(scene, lanes, session.handover_us, session.end_us, free_mps)
     rows = np.flatnonzero(cast.driven | cast.kept)
-    table = PathTable(cast.paths)
-    corridors = corridors_of(table, rows, cast.sizes_m, _buffer_m(params))
-    stage = _stage(
-        session, params, cast, lanes, table, rows, corridors, stretches_of(table, corridors),
-        _lanes_under(lanes, table, cast.driven[table.owner]), np.ones(len(rows)),
-        np.zeros((len(cast.paths), len(rows)), dtype=bool),
+    table = PathTable(cast.paths, cast.sizes_m)
+    every = corridors.corridors_of(table, rows, cast.sizes_m, buffer_m(params))
+    lane = np.full(len(table.s_m), -1)
+    at = np.flatnonzero(cast.driven[table.owner])
+    lane[at] = lanes.nearest(table.local_to_aabb[at, :2], table.tangent_rad[at])
+    half_m = cast.sizes_m[rows, 0] / 2
+    ego = scene.ego.shift_body(session.vehicle.rig_to_aabb)
+    view = EgoView(session.vehicle.size_m, buffer_m(params))
+    closeness, brushed = _habits(cast, table, rows, every, ego, view, params)
+    stretches = stretches_of(table, every)
+    stretches = chosen(stretches, ~brushed[stretches.other, stretches.row])
+    met = corridors.without(every, brushed[every.other, every.row])
+    return Stage(
+        cast=cast, lanes=lanes, table=table, rows=rows, drives=cast.driven[rows],
+        row_half_m=half_m, corridors=met, stretches=stretches,
+        times=recorded_times(table, stretches, cast.sizes_m), passes=_passes(cast, met),
+        controls=controls.controls_of(
+            scene.map, lanes, table, rows, cast.driven[rows], cast.walks, lane, half_m,
+            session.handover_us,
+        ),
+        limit_mps=_limits_mps(lanes, lane), lane=lane,
+        closeness=closeness if guided else np.ones(len(rows)), brushed=brushed,
     )  # fmt: skip
-    closeness, brushed = _habits(stage, scene.ego.shift_body(session.vehicle.rig_to_aabb), params)
-    return replace(stage, closeness=closeness if guided else np.ones(len(rows)), brushed=brushed)
 
 
 def with_path(
-    session: SessionInfo, params: ParameterSet, stage: Stage, who: int, path: Path
-) -> Stage:
-    """The stage after one actor has taken another path; only what that changes is worked out."""
-    paths = list(stage.table.paths)
-    paths[who] = path
-    cast, was, table = stage.cast, stage.table, PathTable(paths)
-    corridors = with_new_path(stage.corridors, was, table, who, cast.sizes_m, _buffer_m(params))
-    row = int(np.searchsorted(stage.rows, who))
-    others = stretches_of(table, corridors, who=who)
-    stretches = joined(
-        chosen(stage.stretches, (stage.stretches.owner != who) & (stage.stretches.other != who)),
-        chosen(others, others.owner != who),
-        stretches_of(table, corridors, slice(row, row + 1)),
-    )
-    mine = table.owner == who
-    lane = np.empty(len(table.s_m), dtype=np.int64)
-    lane[~mine] = stage.lane[was.owner != who]
-    lane[mine] = _lanes_under(stage.lanes, table, mine)[mine]
-    return _stage(
-        session, params, cast, stage.lanes, table, stage.rows, corridors, stretches, lane,
-        stage.closeness, stage.brushed,
-    )  # fmt: skip
-
-
-def _lanes_under(lanes: LaneIndex, table: PathTable, wanted: Mask) -> Index:
-    """Lanes ``(S,)`` under the stations that are wanted, -1 elsewhere and for none."""
-    lane = np.full(len(table.s_m), -1)
-    at = np.flatnonzero(wanted)
-    lane[at] = lanes.nearest(table.local_to_aabb[at, :2], table.tangent_rad[at])
-    return lane
-
-
-def _stage(
-    session: SessionInfo, params: ParameterSet, cast: Cast, lanes: LaneIndex, table: PathTable,
-    rows: Index, corridors: Corridors, stretches: Stretches, lane: Index, closeness: Array,
-    brushed: Mask,
+    session: SessionInfo, params: ParameterSet, stage: Stage, who: int, path: Path, s_m: float,
+    active: Mask,
 ) -> Stage:  # fmt: skip
-    limits = np.array(
-        [np.nan if x.speed_limit_mps is None else x.speed_limit_mps for x in lanes.lanes] + [np.nan]
+    """The stage after one actor has taken another path; only what that changes is worked out.
+
+    Args:
+        s_m: Where the actor is on it.
+        active: ``(A,)`` those that may still be met.
+    """
+    cast, was = stage.cast, stage.table
+    table = was.with_path(who, path)
+    every, fresh = corridors.with_new_path(
+        stage.corridors, table, who, s_m, active, cast.sizes_m, buffer_m(params)
     )
-    half_m = cast.sizes_m[rows, 0] / 2
-    return Stage(
-        cast=cast, lanes=lanes, table=table, rows=rows, drives=cast.driven[rows],
-        row_half_m=half_m, corridors=corridors, stretches=stretches,
-        times=recorded_times(table, stretches, cast.sizes_m),
-        controls=controls_of(
-            session.scene.map, lanes, table, rows, cast.driven[rows], cast.walks, lane, half_m,
-            session.handover_us,
+    met = corridors.without(every, stage.brushed[every.other, every.row])
+    keep = (stage.stretches.owner != who) & (stage.stretches.other != who)
+    new = stretches_of(table, fresh)
+    new = chosen(new, ~stage.brushed[new.other, new.row])
+    mine = slice(int(table.start[who]), int(table.start[who + 1]))
+    under = stage.lanes.nearest(table.local_to_aabb[mine, :2], table.tangent_rad[mine])
+    lane = np.concatenate([stage.lane[: was.start[who]], under, stage.lane[was.start[who + 1] :]])
+    row = int(np.searchsorted(stage.rows, who))
+    return replace(
+        stage, table=table, corridors=met,
+        stretches=joined(chosen(stage.stretches, keep), new),
+        times=joined(chosen(stage.times, keep), recorded_times(table, new, cast.sizes_m)),
+        passes=_passes(cast, met),
+        controls=controls.with_new_path(
+            stage.controls, session.scene.map, stage.lanes, table, stage.rows, row, lane,
+            stage.row_half_m, session.handover_us,
         ),
-        ego=EgoView(table, rows, cast.sizes_m, session.vehicle.size_m, _buffer_m(params)),
-        limit_mps=limits[lane], lane=lane, closeness=closeness, brushed=brushed,
-        passes=~(cast.vehicle[:, None] | cast.vehicle[rows]),
+        limit_mps=_limits_mps(stage.lanes, lane), lane=lane,
     )  # fmt: skip
 
 
-def _buffer_m(params: ParameterSet) -> float:
+def _passes(cast: Cast, met: Corridors) -> Mask:
+    """Pairs of corridors ``(P,)`` of whom neither is a vehicle."""
+    return np.asarray(~(cast.vehicle[met.other] | cast.vehicle[met.rows[met.row]]))
+
+
+def _limits_mps(lanes: LaneIndex, lane: Index) -> Array:
+    limits = [np.nan if x.speed_limit_mps is None else x.speed_limit_mps for x in lanes.lanes]
+    return np.array([*limits, np.nan])[lane]
+
+
+def buffer_m(params: ParameterSet) -> float:
     """Room beside a corridor; a set that looks into lanes is given corridors without any."""
     return params.lead.buffer_m if params.lead.corridor == "widths" else 0.0
 
@@ -158,37 +156,43 @@ def closer(gap_m: Array, closeness: Array | float, params: ParameterSet) -> Arra
     return np.where(gap_m > s0, (gap_m - s0) / closeness + s0, gap_m)
 
 
-def _habits(stage: Stage, ego: Trajectory, params: ParameterSet) -> tuple[Array, Mask]:
+def _habits(
+    cast: Cast, table: PathTable, rows: Index, every: Corridors, ego: Trajectory,
+    view: EgoView, params: ParameterSet,
+) -> tuple[Array, Mask]:  # fmt: skip
     """How close each actor was recorded to drive, and who brushed whom.
 
     The law asks for a gap; whoever was recorded with a shorter one, and did not brake, is given
     a share of it: the greatest at which the law would not have braked harder than was recorded.
     """
-    cast, table, rows = stage.cast, stage.table, stage.rows
-    timetable, p = cast.timetable, params.idm
-    brushed = np.zeros((len(cast.paths), len(rows)), dtype=bool)
+    timetable, p, start = cast.timetable, params.idm, table.start[:-1]
+    half_m, passes = cast.sizes_m[rows, 0] / 2, _passes(cast, every)
+    brushed = np.zeros(len(every.row), dtype=bool)
     asked: list[Array] = []
     known: list[Mask] = []
     for column in range(0, len(timetable.times_us), _EVERY):
         done, speed = timetable.done_m[:, column], timetable.speed_mps[:, column]
         there = timetable.valid[:, column]
         station = table.station(done)
-        both = there[:, None] & there[rows]
-        row_m, row_v = done[rows], speed[rows]
         beyond = done - table.s_m[station]
-        mid = stage.corridors.mid_m[station] + stage.corridors.along[station] * beyond[:, None]
-        gap = mid - stage.corridors.half_m[station] - row_m - stage.row_half_m
-        brushed |= both & (mid > row_m) & (gap < 0) & np.isfinite(mid)
+        both = there[every.other] & there[rows[every.row]]
+        row_m, row_v = done[rows], speed[rows]
+        pairs, entry = meeting(every, start, station, both & ~brushed)
+        other, row = every.other[pairs], every.row[pairs]
+        mid, half, along = every.boxes.at(entry)
+        mid += along * beyond[other]
+        gap = mid - half - row_m[row] - half_m[row]
+        brushed[pairs[(mid > row_m[row]) & (gap < 0)]] = True
         leads = leads_among(
-            stage.corridors, station, beyond, speed, row_m, stage.row_half_m, both & ~brushed,
-            stage.passes,
-        )  # fmt: skip
+            every, start, station, beyond, speed, row_m, half_m, both & ~brushed, passes
+        )
         lead_gap, lead_v = leads.gap_m, leads.speed_mps
         time_us = int(timetable.times_us[column])
         if ego.start_us <= time_us <= ego.end_us:
             box, heading, ego_v = ego_box(ego, time_us)
-            stage.ego.focus(box[:2], np.inf)
-            ego_gap, ego_along = stage.ego.lead(box, heading, ego_v, row_m, stage.row_half_m)
+            view.focus(table, rows, cast.sizes_m, box[:2], np.inf)
+            sight = view.seen(box[None], np.array([heading]))
+            ego_gap, ego_along = lead_in(sight, ego_v, row_m, half_m)
             nearer = ego_gap < lead_gap
             lead_gap, lead_v = (
                 np.where(nearer, ego_gap, lead_gap),
@@ -197,21 +201,21 @@ def _habits(stage: Stage, ego: Trajectory, params: ParameterSet) -> tuple[Array,
         after = timetable.speed_mps[rows, min(column + 1, len(timetable.times_us) - 1)]
         recorded = (after - row_v) / 0.1 - _DOUBT_MPS2
         wish = np.maximum(table.pace_mps[station[rows]], np.maximum(row_v, 1.0)) * 1.1
-        shares = np.array([
-            idm_accel(row_v, wish, closer(lead_gap, k, params), lead_v, p) for k in _CLOSENESS
-        ])  # fmt: skip
+        shares = idm_accel(row_v, wish, closer(lead_gap, _CLOSENESS[:, None], params), lead_v, p)
         fits = shares >= np.minimum(recorded, 0.0)
         asked.append(np.where(fits.any(axis=0), _CLOSENESS[fits.argmax(axis=0)], _CLOSENESS[-1]))
         known.append(there[rows] & np.isfinite(lead_gap) & (row_v > 0.5))
-    if not len(rows):
-        return np.ones(0), brushed
-    values = np.where(np.array(known), np.array(asked), np.nan)
+    side_by_side = np.zeros((len(cast.paths), len(rows)), dtype=bool)
+    side_by_side[every.other[brushed], every.row[brushed]] = True
     out = np.ones(len(rows))
+    if not len(rows):
+        return out, side_by_side
+    values = np.where(np.array(known), np.array(asked), np.nan)
     for r in range(len(rows)):
         told = values[~np.isnan(values[:, r]), r]
         if len(told):
             out[r] = np.quantile(told, _CLOSE_SHARE, method="lower")
-    return out, brushed
+    return out, side_by_side
 
 
 def ego_box(ego: Trajectory, time_us: int) -> tuple[Array, float, float]:

@@ -107,3 +107,24 @@ def test_a_family_needs_an_edit_file_and_something_to_vary():
         done = omniloop("scenes", "vary", "scenes.ids=curve", *arguments)
         assert done.returncode == 2
         assert said in done.stderr + done.stdout
+
+
+def test_pictures_and_bundles_are_made_of_the_scenes_that_an_edit_fits(tmp_path):
+    (tmp_path / "mine.yaml").write_text("edits: [{kind: hard_brake, actor: right_turner, at_s: 2}]")
+    edit = f"scenes.edit={tmp_path / 'mine.yaml'}"
+    for command, suffix in (("show", "png"), ("convert", "zip")):
+        common = ("scenes", command, edit, "--out", str(tmp_path / command))
+        done = omniloop(*common, "scenes.ids=curve,junction")
+        assert done.returncode == 0, done.stderr
+        assert "skipped curve: no actor 'right_turner'" in done.stdout
+        assert [p.name for p in (tmp_path / command).iterdir()] == [f"junction.{suffix}"]
+        done = omniloop(*common, "scenes.ids=curve")
+        assert done.returncode == 2
+        assert "no actor 'right_turner'" in done.stderr
+
+
+def test_an_instant_that_is_none_is_refused(tmp_path):
+    for at in ("nan", "-1"):
+        done = omniloop("scenes", "show", "scenes.ids=curve", "--at", at, "--out", str(tmp_path))
+        assert done.returncode == 2
+        assert "an instant of" in done.stderr

@@ -295,6 +295,8 @@ def test_the_files_of_the_group_are_the_defaults_and_every_kind():
         ("imperfection.frames.burst_frames=0.5", "greater than or equal to 1"),
         ("imperfection.frames.delay_us=-1", "greater than or equal to 0"),
         ("imperfection.frames={loss: 0.9, burst_frames: 2}", "at least 9"),
+        ("imperfection.frames.loss=true", "give a number"),
+        ("imperfection.latency.extra_us=true", "give a number"),
         ("imperfection.ego_motion.yaw_rad=nan", "finite"),
         ("imperfection.ego_motion.across_m=-0.1", "greater than or equal to 0"),
         ("imperfection.ego_motion.delay_us=0.5", "integer"),

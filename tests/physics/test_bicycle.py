@@ -239,6 +239,8 @@ def test_a_plan_that_ends_too_early_is_refused():
         ({"vehicle": {"steer_lag_s": float("nan")}}, "steer_lag_s is nan"),
         ({"vehicle": "sedan"}, "vehicle is 'sedan'"),
         ({"lookahead_s": 0.0}, "lookahead_s is 0"),
+        ({"lookahead_s": "far"}, "lookahead_s is 'far'"),
+        ({"preview_s": True}, "preview_s is True"),
         ({"preview": 0.5}, "no setting 'preview'"),
     ],
 )

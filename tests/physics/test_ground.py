@@ -69,9 +69,10 @@ def test_flat_takes_the_recorded_egos_height_by_default():
     assert result.local_to_aabb[0, 2] == pytest.approx(-1.5 + 0.8)
 
 
-def test_flat_refuses_a_height_that_is_not_finite():
-    with pytest.raises(ConfigError, match="height_m is nan"):
-        create("ground", "flat", {"height_m": float("nan")})
+@pytest.mark.parametrize("height_m", [float("nan"), "low", True, 1e300])
+def test_flat_refuses_a_height_that_is_none(height_m):
+    with pytest.raises(ConfigError, match=f"height_m is {height_m!r}".replace("+", r"\+")):
+        create("ground", "flat", {"height_m": height_m})
 
 
 # -------------------------------------------------------------------------------- raster

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omniloop.core.errors import ConfigError
+from omniloop.core.registry import create
 from omniloop.core.scene import Vehicle
 from omniloop.physics.vehicle import GRAVITY_MPS2, PlanarState, VehicleChoice
+from omniloop.scenes.embedded import EmbeddedScenes
 
 NAMES = ("kinematic", "dynamic")
 
@@ -239,3 +242,20 @@ def test_wrong_settings_are_named_with_a_remedy(name, vehicle, message):
 def test_a_centre_of_gravity_beyond_the_axles_is_refused():
     with pytest.raises(ConfigError, match="5 m before the rear axle"):
         model("dynamic", cg_from_rear_m=5.0)
+
+
+@pytest.mark.parametrize("law", ["bicycle", "lqr", "mpc"])
+def test_a_scene_whose_vehicle_is_too_short_for_the_model_is_refused_before_a_run(law):
+    settings = {"vehicle_model": "dynamic", "vehicle": {"cg_from_rear_m": 2.0}}
+    controller = create("controller", law, settings)
+    controller.check_scene(EmbeddedScenes().load("curve"))
+    short = replace(EmbeddedScenes().load("curve"), vehicle=Vehicle(wheelbase_m=1.5))
+    with pytest.raises(ConfigError, match="2 m before the rear axle"):
+        controller.check_scene(short)
+
+
+def test_null_stands_for_what_the_scene_says():
+    made = model("dynamic", wheelbase_m=None, cg_from_rear_m=None)
+    assert made.limits == model("dynamic").limits
+    with pytest.raises(ConfigError, match="friction is None"):
+        model("dynamic", friction=None)

@@ -60,6 +60,22 @@ def test_a_mesh_that_cannot_serve_is_found_before_the_start(tmp_path, slope):
         run(tmp_path, "ground=mesh", f"ground.path={tmp_path}/broken.ply")
 
 
+@pytest.mark.parametrize("precision", ["null", "float32"])
+def test_a_service_that_refuses_a_scene_does_so_before_the_start(tmp_path, precision):
+    common = [
+        f"run.dir={tmp_path}",
+        f"run.wire_precision={precision}",
+        "scenes.ids=curve",
+        "renderer=none",
+    ]
+    with pytest.raises(SceneError, match="no raster of ground heights"):
+        execute(compose([*common, "ground=raster"]))
+    vehicle = ["controller.vehicle_model=dynamic", "controller.vehicle.cg_from_rear_m=5"]
+    with pytest.raises(ConfigError, match="5 m before the rear axle"):
+        execute(compose([*common, "controller=mpc", *vehicle]))
+    assert not list(tmp_path.iterdir())
+
+
 def test_heights_of_scenes_become_meshes(tmp_path, shared_data):
     folder = shared_data / "av2" / "motion_forecasting"
     export_meshes(["scenes=av2", f"scenes.path={folder}"], tmp_path / "meshes")

@@ -91,7 +91,11 @@ def test_infrastructure_failure_is_an_exit_code_and_is_retried_on_resume(tmp_pat
         ("controller=tests.plugins:Silent", "infrastructure_failed", "not an EgoMotion"),
         ("traffic=tests.plugins:Silent", "infrastructure_failed", "not an ActorMotion"),
         ("ground=tests.plugins:Silent", "infrastructure_failed", "not a GroundResult"),
-        ("ground=tests.plugins:FlatPoses", "infrastructure_failed", "the ground answered with poses"),
+        (
+            "ground=tests.plugins:FlatPoses",
+            "infrastructure_failed",
+            "the ground answered with poses",
+        ),
         ("ground=tests.plugins:GroundInPlace", "infrastructure_failed", "read-only"),
     ],
 )

@@ -29,6 +29,11 @@ edits:
 CUT_IN = "  - kind: cut_in\n    at_s: 3\n    gap_s: ${gap_s}\n"
 
 
+_BOMB = "a0: &a0 [x]\n" + "".join(
+    f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 12)
+)
+
+
 def parsed(edits: str):
     return parse_edit_file(HEAD + edits, "test", "test.yaml")
 
@@ -62,6 +67,7 @@ def test_a_placeholder_inside_a_text_is_written_into_it():
         ("  - {kind: insert, place: {ahead_m: 3}, motion: drive}\n", "speed_mps belongs to", 6),
         ("  - {kind: close_lane, from_m: 30, to_m: 31}\n", "at least from_m + taper_m", 6),
         ("  - {kind: remove}\n", "give actors, class, within_m or moving", 6),
+        ("  - {kind: insert, id: '', place: {ahead_m: 3}}\n", "at least 1 character", 6),
     ],
 )  # fmt: skip
 def test_a_wrong_edit_is_refused_with_its_line_and_the_nearest_key(edits, what, line):
@@ -82,6 +88,13 @@ def test_a_wrong_edit_is_refused_with_its_line_and_the_nearest_key(edits, what, 
         ("edits: []\nparameters: {a: {default: 1, rang: [0, 1]}}", "'rang'. Did you mean 'range'?"),
         ("edits: []\nparameters: {a: {default: 1, range: [1, 0]}}", "from a lower to a higher"),
         ("edits: []\nparameters: {a: {default: c, choices: [a, b]}}", "none of the choices"),
+        ("edits: []\nparameters: {a: '${b}', b: 1}", "cannot refer to a parameter"),
+        ("edits: []\nedits: []", "'edits' is given twice"),
+        ("edits:\n  - {kind: prompt, add: a, add: b}", "'add' is given twice"),
+        ("edits: &a\n  - {kind: insert, place: *a}", "values inside values without end"),
+        ("parameters: &p {x: {default: *p}}\nedits: []", "values inside values without end"),
+        ("edits: " + "[" * 5000, "is not YAML"),
+        (_BOMB, "too many values"),
     ],
 )
 def test_a_wrong_head_is_refused(text, what):

@@ -13,6 +13,7 @@ from omniloop.scenes.edits.files import parse_edit_file, read_edit_file
 from omniloop.scenes.edits.vary import (
     FAMILY_CSV,
     Axis,
+    check_axes,
     grid,
     parse_axis,
     samples,
@@ -44,6 +45,10 @@ def test_an_axis_is_a_span_a_list_or_the_parameters_own_range():
         ("gap_s=1:2:3:4", "are no values"),
         ("gap_s=1,two", "are no values"),
         ("gap_s=", "are no values"),
+        ("gap_s=nan:1:3", "are no values"),
+        ("gap_s=0:inf:3", "are no values"),
+        ("gap_s=1,nan", "are no values"),
+        ("gap_s=0:1:1000000000", "1,000,000,000 variants"),
         ("from=above", "none of its choices"),
     ],
 )
@@ -52,6 +57,32 @@ def test_a_wrong_axis_is_refused(text, what):
     with pytest.raises(ConfigError, match=what) as caught:
         parse_axis(text, CUT_IN, sampling=sampling)
     assert caught.value.remedy
+
+
+def test_a_family_without_end_is_refused_before_it_is_made():
+    values = tuple(range(1000))
+    with pytest.raises(ConfigError, match="1,000,000 variants"):
+        next(grid([Axis("a", values), Axis("b", values)]))
+    with pytest.raises(ConfigError, match="1,000,000,000 variants"):
+        samples([Axis("a", (), 0.0, 1.0)], 10**9, 0, "recipe")
+
+
+def test_a_parameter_has_its_values_from_one_place():
+    check_axes([Axis("a", (1,)), Axis("b", (1,))], {"c": 1})
+    with pytest.raises(ConfigError, match="by --vary and by another --vary"):
+        check_axes([Axis("a", (1,)), Axis("a", (2,))], {})
+    with pytest.raises(ConfigError, match=r"by --vary and by scenes\.set"):
+        check_axes([Axis("a", (1,))], {"a": 3})
+
+
+def test_a_family_that_was_interrupted_is_replaced_by_the_next(tmp_path):
+    rows = [{"gap_s": 0.5 + 0.1 * k} for k in range(11)]
+    begun = write_family(EmbeddedScenes(), ["curve"], CUT_IN, rows, tmp_path)
+    next(begun), next(begun)
+    with pytest.raises(KeyboardInterrupt):
+        begun.throw(KeyboardInterrupt())
+    family = list(write_family(EmbeddedScenes(), ["curve"], CUT_IN, rows[:1], tmp_path))
+    assert [v.id for v in family] == ["curve-cut_in-0"] == NativeScenes(str(tmp_path)).ids()
 
 
 def test_a_grid_has_every_combination_once_with_the_last_axis_fastest():

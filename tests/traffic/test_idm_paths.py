@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from omniloop.core import geometry
 from omniloop.traffic.conflicts import arrival_s, brake_to_yield
 from omniloop.traffic.entries import place_taken
+from omniloop.traffic.lane_index import Line
 from omniloop.traffic.paths import PathTable, Timetable, continued, recorded_path
 
 
@@ -25,12 +26,12 @@ def drive(steps, turn=0.0):
 def test_a_recorded_path_passes_where_the_actor_was_at_its_time(steps, turn):
     times, poses = drive(steps, turn)
     path = recorded_path(times, poses, np.ones(len(times), dtype=bool))
-    table = PathTable([path])
+    table = PathTable([path], np.array([[4.5, 1.9, 1.6]]))
     assert np.all(np.diff(path.s_m) > 0)
     assert np.all(np.diff(path.done_m) >= 0)
     for t in range(len(times)):
         s = path.done_m[t : t + 1]
-        found = table.poses(s, table.station(s))[0]
+        found = table.poses(np.array([0]), s)[0]
         assert np.linalg.norm(found[:2] - poses[t, :2]) < 0.3
 
 
@@ -94,3 +95,30 @@ def test_a_place_is_taken_with_half_a_metre_of_room(x, y, yaw, taken):
 
 def test_nobody_takes_a_place_in_an_empty_world():
     assert not place_taken(geometry.pose(), np.ones(3), np.zeros((0, 7)), np.zeros((0, 3)))
+
+
+@given(
+    points=st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=1, max_size=8),
+    steps=st.lists(st.floats(0.1, 3.0), min_size=2, max_size=40),
+    turn=st.floats(-0.1, 0.1),
+)
+def test_a_line_projects_as_the_geometry_module_does(points, steps, turn):
+    line = drive(steps, turn)[1][:, :3]
+    found = Line(line).project(np.array(points))
+    for a, b in zip(
+        found, geometry.project_on_polyline(np.array(points), line[:, :2]), strict=True
+    ):
+        assert a == pytest.approx(b, abs=1e-9)
+
+
+@given(turn=st.floats(-0.1, 0.1), who=st.integers(0, 2))
+def test_a_table_with_one_other_path_is_that_of_all_paths(turn, who):
+    sizes = np.array([[4.5, 1.9, 1.6], [12.0, 2.5, 3.0], [0.6, 0.6, 1.8]])
+    paths = [recorded_path(*drive([k + 0.5] * 20), np.ones(20, dtype=bool)) for k in range(3)]
+    other = recorded_path(*drive([1.2] * 33, turn), np.ones(33, dtype=bool))
+    table = PathTable(paths, sizes).with_path(who, other)
+    paths[who] = other
+    anew = PathTable(paths, sizes)
+    for name, values in vars(anew).items():
+        if isinstance(values, np.ndarray):
+            assert np.array_equal(getattr(table, name), values), name

@@ -23,8 +23,12 @@ from omniloop.core.scene import (
     VectorMap,
 )
 from omniloop.scenes.embedded import EmbeddedScenes, synthetic_scene
+from omniloop.traffic.corridors import corridors_of
+from omniloop.traffic.ego_track import EgoTrack
 from omniloop.traffic.idm import IdmTraffic
+from omniloop.traffic.leads import leads_among
 from omniloop.traffic.parameters import parameter_set
+from omniloop.traffic.stage import buffer_m
 
 S = 1_000_000
 EMBEDDED = EmbeddedScenes()
@@ -204,7 +208,16 @@ def test_a_scripted_actor_does_as_scripted_though_ego_is_in_its_way():
     assert np.array_equal(
         motion.local_to_aabb, RecordedActors(scene).at(motion.times_us).local_to_aabb
     )
-    assert session.facts()["log_replay"] == 1
+    facts = session.facts()
+    assert (facts["scripted"], facts["static"], facts["log_replay"]) == (1, 0, 0)
+
+
+def test_parked_actors_are_told_from_vehicles_replayed_for_want_of_a_lane():
+    parked = track("parked", at(20.0), at(5.0), is_static=True)
+    away = track("in the field", lambda t: -15.0 + 10 * t, at(30.0))
+    facts = driven(world(parked, away))[2].facts()
+    assert (facts["scripted"], facts["static"], facts["log_replay"]) == (0, 1, 1)
+    assert facts["no_lane"] == ["in the field"]
 
 
 def test_a_vehicle_without_a_lane_is_replayed_and_named():
@@ -405,3 +418,85 @@ def test_who_was_late_comes_back_to_the_recording_without_overshooting_it():
     assert ahead.max() < 0.05
     assert abs(ahead[-1]) < 1e-3
     assert np.abs(np.diff(speed[21:])).max() < 0.3
+
+
+def test_without_calls_in_the_warm_up_the_first_call_comes_at_handover():
+    scene = EMBEDDED.load("cut_in")
+    handover = scene.start_us + 2 * S
+    times = np.arange(scene.start_us, scene.end_us + 1, 100_000, dtype=np.int64)
+    ego = ego_motion(scene, "brakes", times)
+    recorded = RecordedActors(scene)
+
+    def drive(first_us: int) -> np.ndarray:
+        info = SessionInfo("s", scene, 0, scene.vehicle, scene.start_us, handover, scene.end_us)
+        session, out = IdmTraffic().open(info), []
+        current = recorded.at(np.array([first_us]))
+        for now, target in itertools.pairwise(times[times >= first_us].tolist()):
+            request = TrafficRequest(now, target, ego.between(now, target), current)
+            answer = session.step(request)
+            if now >= handover:
+                out.append(answer.local_to_aabb)
+            current = answer if now >= handover else recorded.at(np.array([target]))
+        return np.concatenate(out, axis=1)
+
+    assert np.allclose(drive(scene.start_us), drive(handover), atol=1e-9)
+
+
+def test_ego_is_as_fast_as_it_is_from_the_first_short_interval_on():
+    scene = world(track("behind", lambda t: -15.0 + 10 * t, at(0.0)))
+    track_of_ego = EgoTrack(SessionInfo("s", scene, 0, scene.vehicle, 0, 0, scene.end_us))
+    track_of_ego.extend(0, ego_motion(scene, "recorded", np.array([0, 50_000])).between(0, 50_000))
+    assert track_of_ego.at(50_000).speed_mps == pytest.approx(10.0)
+
+
+def test_who_was_recorded_but_is_not_in_the_world_at_handover_stays_away():
+    scene = world(
+        track("behind", lambda t: -30.0 + 10 * t, at(0.0)),
+        track("before", lambda t: 30.0 + 10 * t, at(0.0)),
+    )
+    ego = ego_motion(scene, "recorded", np.arange(0, S + 1, 100_000))
+    session = IdmTraffic().open(SessionInfo("s", scene, 0, scene.vehicle, 0, 0, scene.end_us))
+    found = RecordedActors(scene).at(np.array([0]))
+    current = ActorMotion(found.times_us, found.local_to_aabb, np.array([[True], [False]]))
+    for now in range(0, S, 100_000):
+        until = now + 100_000
+        current = session.step(TrafficRequest(now, until, ego.between(now, until), current))
+        assert current.valid[:, 0].tolist() == [True, False]
+
+
+@pytest.mark.parametrize("params", ["omniloop", "nuplan"])
+def test_who_appears_does_so_where_and_as_fast_as_recorded(params):
+    comes = track("comes", lambda t: -60.0 + 8 * (t - 3), at(0.0), start=3 * S)
+    scene = world(comes)
+    motion, _, _ = driven(scene, "recorded", params)
+    first = int(motion.valid[0].argmax())
+    recorded = RecordedActors(scene).at(motion.times_us).local_to_aabb
+    assert motion.times_us[first] == 3 * S
+    assert np.allclose(motion.local_to_aabb[0, first], recorded[0, first], atol=1e-6)
+    assert speeds(motion, 0)[first : first + 3] == pytest.approx(np.full(3, 8.0), abs=0.5)
+
+
+def test_after_a_lane_change_corridors_are_those_of_the_new_paths():
+    scene = synthetic_scene(20, 12.0)
+    session = driven(scene, "brakes")[2]
+    stage, state = session._stage, session._state
+    assert session.facts()["lane_changes"] > 0
+    anew = corridors_of(stage.table, stage.rows, stage.cast.sizes_m, buffer_m(session._params))
+    places, compared = (state.s_m, state.s_m + 30.0), 0
+    for place_m in places:
+        s_m = np.minimum(place_m, stage.table.length_m)
+        station = stage.table.station(s_m)
+        beyond = s_m - stage.table.s_m[station]
+        row_m = np.minimum(state.s_m, s_m)[stage.rows]
+        leads = [
+            leads_among(
+                c, stage.table.start[:-1], station, beyond, state.v_mps, row_m, stage.row_half_m,
+                np.ones(len(c.row), dtype=bool), np.zeros(len(c.row), dtype=bool),
+            )
+            for c in (stage.corridors, anew)
+        ]  # fmt: skip
+        assert np.array_equal(leads[0].who, leads[1].who)
+        some = leads[0].who >= 0
+        assert np.allclose(leads[0].gap_m[some], leads[1].gap_m[some], atol=0.02)
+        compared += int(some.sum())
+    assert compared > 10

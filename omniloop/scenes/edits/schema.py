@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ClassName = Literal["car", "van", "truck", "bus", "pedestrian", "cyclist", "cone", "debris"]
 Side = Literal["left", "right"]
+ActorId = Annotated[str, Field(min_length=1)]
 Size = tuple[
     Annotated[float, Field(gt=0, le=30)],
     Annotated[float, Field(gt=0, le=30)],
@@ -92,7 +93,7 @@ class Insert(_Placed):
     """Add an actor that stands, drives at a speed, or paces the recorded ego."""
 
     kind: Literal["insert"]
-    id: str | None = None
+    id: ActorId | None = None
     actor_class: ClassName = Field("car", alias="class")
     label: str | None = None
     size_m: Size | None = None
@@ -174,7 +175,7 @@ class CutIn(_Placed):
     """
 
     kind: Literal["cut_in"]
-    id: str | None = None
+    id: ActorId | None = None
     actor_class: ClassName = Field("car", alias="class")
     from_lane: Literal["left", "right", "opposite", "auto"] = Field("auto", alias="from")
     at_s: Seconds
@@ -228,7 +229,7 @@ class Jaywalk(_Placed):
     """
 
     kind: Literal["jaywalk"]
-    id: str | None = None
+    id: ActorId | None = None
     actor_class: Literal["pedestrian", "cyclist"] = Field("pedestrian", alias="class")
     from_side: Literal["left", "right", "auto"] = Field("right", alias="from")
     at_s: Seconds
@@ -245,7 +246,7 @@ class WrongWay(_Placed):
     """
 
     kind: Literal["wrong_way"]
-    id: str | None = None
+    id: ActorId | None = None
     actor_class: ClassName = Field("car", alias="class")
     from_lane: Literal["opposite", "same", "auto"] = Field("auto", alias="from")
     at_s: Seconds
@@ -283,7 +284,7 @@ class CloseLane(_Placed):
     """
 
     kind: Literal["close_lane"]
-    id: str = "cone"
+    id: ActorId = "cone"
     lane: Literal["same", "left", "right"] = "same"
     at_s: Seconds = 0.0
     from_m: float
@@ -339,6 +340,8 @@ class Parameter(Strict):
             raise ValueError("a range goes from a lower to a higher value")
         if self.choices is not None and self.default not in self.choices:
             raise ValueError(f"the default {self.default!r} is none of the choices")
+        if isinstance(self.default, str) and "${" in self.default:
+            raise ValueError("a default cannot refer to a parameter")
         return self
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ FAMILY_CSV = "family.csv"
 _GRID_COUNT = 3
 _DIGITS = 6
 """Values are rounded to so many significant digits: they are read by people, and in ids."""
+_MOST = 100_000
+"""Variants of one scene: more are a typing error."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def parse_axis(text: str, file: EditFile, *, sampling: bool) -> Axis:
     of a range that has no count.
 
     Raises:
-        ConfigError: an unknown parameter, or values that cannot be read or are not allowed.
+        ConfigError: an unknown parameter, or values that cannot be read or are not allowed, or
+            too many.
     """
     name, separator, given = text.partition("=")
     name = name.strip()
@@ -88,11 +92,15 @@ def parse_axis(text: str, file: EditFile, *, sampling: bool) -> Axis:
     try:
         if len(parts) in (2, 3):
             low, high = float(parts[0]), float(parts[1])
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise ValueError(given)
             count = int(parts[2]) if len(parts) == 3 else None
             axis = _span(name, low, high, count, sampling)
         else:
             values = tuple(_scalar(v.strip()) for v in given.split(",") if v.strip())
             if parameter.range is not None and any(isinstance(v, str) for v in values):
+                raise ValueError(given)
+            if any(isinstance(v, float) and not math.isfinite(v) for v in values):
                 raise ValueError(given)
             axis = Axis(name, values)
     except ValueError:
@@ -113,6 +121,7 @@ def _span(name: str, low: float, high: float, count: int | None, sampling: bool)
     number = _GRID_COUNT if count is None else count
     if number < 1:
         raise ValueError(number)
+    _check_count(number, f"--vary {name}")
     return Axis(name, tuple(_rounded(v) for v in np.linspace(low, high, number).tolist()))
 
 
@@ -131,8 +140,37 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
 
 
+def _check_count(count: int, where: str) -> None:
+    if count > _MOST:
+        raise ConfigError(
+            f"a family of {count:,} variants of each scene", where=where,
+            remedy=f"give at most {_MOST:,}: fewer values, or --sample",
+        )  # fmt: skip
+
+
+def check_axes(axes: Sequence[Axis], fixed: Mapping[str, Any]) -> None:
+    """Refuse a parameter that is varied twice, or both varied and set.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    names = [axis.name for axis in axes]
+    for k, name in enumerate(names):
+        if name in names[:k] or name in fixed:
+            other = "scenes.set" if name in fixed else "another --vary"
+            raise ConfigError(
+                f"'{name}' has values by --vary and by {other}",
+                where=f"--vary {name}", remedy="give its values once",
+            )  # fmt: skip
+
+
 def grid(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
-    """Every combination of the axes' values, the last axis fastest."""
+    """Every combination of the axes' values, the last axis fastest.
+
+    Raises:
+        ConfigError: there are too many.
+    """
+    _check_count(math.prod(len(axis.values) for axis in axes), "--vary")
     for values in itertools.product(*(axis.values for axis in axes)):
         yield {axis.name: value for axis, value in zip(axes, values, strict=True)}
 
@@ -145,7 +183,11 @@ def samples(axes: Sequence[Axis], count: int, seed: int, name: str) -> list[dict
 
     Args:
         seed: Root of the axes' own generators, which `name` and the axis' name address.
+
+    Raises:
+        ConfigError: `count` is too large.
     """
+    _check_count(count, f"--sample {count}")
     columns = {}
     for axis in axes:
         draw = generator(seed, "vary", name, axis.name)
@@ -179,12 +221,17 @@ def write_family(
     _clear(out)
     made: list[Variant] = []
     digits = len(str(max(len(rows) - 1, 0)))
-    for scene_id in scene_ids:
-        scene = source.load(scene_id)
-        for k, row in enumerate(rows):
-            variant = _variant(scene, file, {**(fixed or {}), **row}, f"{k:0{digits}d}", out)
-            made.append(variant)
-            yield variant
+    try:
+        for scene_id in scene_ids:
+            scene = source.load(scene_id)
+            for k, row in enumerate(rows):
+                variant = _variant(scene, file, {**(fixed or {}), **row}, f"{k:0{digits}d}", out)
+                made.append(variant)
+                yield variant
+    except BaseException:
+        if made:  # interrupted: the next family must find what this one leaves behind
+            _write_csv(made, file, out)
+        raise
     _write_csv(made, file, out)
 
 
