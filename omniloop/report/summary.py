@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from omniloop.metrics.documentation import definitions_of, registered
 from omniloop.report.aggregate import matrix, reduced
 from omniloop.report.intervals import TOO_FEW, Interval, no_interval
 from omniloop.runlog.results import RolloutResult
@@ -74,15 +76,16 @@ KEY_COLUMNS = (
 
 _FLAGS = frozenset(column.name for column in KEY_COLUMNS if column.kind == "flag")
 
-_BUILT_IN = frozenset(
-    {
-        *(c.name for c in KEY_COLUMNS),
-        *(f"collision_{kind}" for kind in COLLISION_CLASSES),
-        "collision_at_fault", "contacts", "offroad_depth_m", "time_to_incident_s", "progress_m",
-        "distance_driven_m", "path_distance_mean_m",
-        "displacement_final_m", "displacement_mean_m",
-    }
-)  # fmt: skip
+_FAMILIES = ("omniloop", "alpasim", "nuplan", "navsim")
+_HEADLINES = ("nuplan_cls", "alpasim_scene_score")
+"""Of families that come with the package, scores that have a column besides the key scores."""
+
+
+@functools.cache
+def _detailed() -> frozenset[str]:
+    """Scores of the package's own families that are shown in full lists only."""
+    found = (d for plugin in registered().values() for d in definitions_of(plugin))
+    return frozenset(d.name for d in found if d.family in _FAMILIES) - set(_HEADLINES)
 
 
 def columns_of(results: Sequence[RolloutResult]) -> list[Column]:
@@ -93,7 +96,8 @@ def columns_of(results: Sequence[RolloutResult]) -> list[Column]:
     present = list(dict.fromkeys(name for r in results for name in r.metrics))
     defined = {name for r in results for name, metric in r.metrics.items() if metric.valid}
     known = [column for column in KEY_COLUMNS if column.name in present]
-    others = [name for name in present if name not in _BUILT_IN and name in defined]
+    seen = _detailed() | {column.name for column in KEY_COLUMNS}
+    others = [name for name in present if name not in seen and name in defined]
     return known + [Column(name, name) for name in others]
 
 
