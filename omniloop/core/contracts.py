@@ -22,7 +22,6 @@ from omniloop.core.messages import (
     GroundResult,
     GroundStatus,
     ImageHistory,
-    MetricValue,
     Observation,
     Plan,
     PolicySpec,
@@ -34,6 +33,7 @@ from omniloop.core.messages import (
     TrafficRequest,
     VehicleRequest,
 )
+from omniloop.core.metric_value import MetricValue
 from omniloop.core.motion import ActorMotion, EgoMotion
 from omniloop.core.scene import Scene
 

@@ -7,10 +7,11 @@ import numpy as np
 from omniloop.core import geometry
 from omniloop.core.cameras import Camera
 from omniloop.core.contracts import Observation, Plan, PolicySpec, SessionInfo
-from omniloop.core.errors import PluginError, PolicyError
+from omniloop.core.errors import PluginError
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Times, Trajectory
 from omniloop.core.replay import recorded_motion_at
+from omniloop.policies.log_replay import recording_of
 
 _STEP_US, _STEPS = 100_000, 50
 
@@ -51,13 +52,7 @@ class HardBrakeSession:
         Raises:
             PolicyError: there is no recording, or it begins after the decision.
         """
-        now_us, recording = observation.time_us, observation.recording
-        if recording is None or len(recording) == 0 or recording.start_us > now_us:
-            raise PolicyError(
-                f"the hard-brake policy has no recording at {now_us} us",
-                where=observation.session_id,
-                remedy="serve it with the privilege 'recording', on a scene with a recorded ego",
-            )
+        now_us, recording = observation.time_us, recording_of(observation, "hard-brake")
         times_us = now_us + _STEP_US * np.arange(_STEPS + 1)
         poses = self._poses_at(recording, times_us)
         poses[0] = observation.ego.local_to_rig[-1]

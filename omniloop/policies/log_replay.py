@@ -43,16 +43,26 @@ class LogReplayPolicy:
         Raises:
             PolicyError: there is no recording, or it begins after the decision.
         """
-        recording, now_us = observation.recording, observation.time_us
-        if recording is None or len(recording) == 0 or recording.start_us > now_us:
-            raise PolicyError(
-                f"the log-replay policy has no recording at {now_us} us",
-                where=observation.session_id,
-                remedy="serve it with the privilege 'recording', on a scene with a recorded ego",
-            )
+        recording, now_us = recording_of(observation, "log-replay"), observation.time_us
         times = _report_times_us(now_us, observation.next_decision_us - now_us, self._horizon_us)
         later = recorded_or_extrapolated(recording, times[1:])
         return Plan(Trajectory(times, np.vstack([observation.ego.local_to_rig[-1], later])))
+
+
+def recording_of(observation: Observation, policy: str) -> Trajectory:
+    """The recorded ego motion that a policy is privileged to see.
+
+    Raises:
+        PolicyError: there is no recording, or it begins after the decision.
+    """
+    recording, now_us = observation.recording, observation.time_us
+    if recording is None or len(recording) == 0 or recording.start_us > now_us:
+        raise PolicyError(
+            f"the {policy} policy has no recording at {now_us} us",
+            where=observation.session_id,
+            remedy="serve it with the privilege 'recording', on a scene with a recorded ego",
+        )
+    return recording
 
 
 def _report_times_us(now_us: int, period_us: int, horizon_us: int) -> Times:
