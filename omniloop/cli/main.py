@@ -22,7 +22,6 @@ from omniloop.cli import suite as suite_commands
 app = typer.Typer(
     name="omniloop", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Closes the loop between a driving policy and a simulated world.",
     epilog="Start with `omniloop run`: it drives six built-in scenes. "
     "Exit codes: 0 every rollout completed or failed by its policy, 1 infrastructure failed, 2 bad input.",
 )  # fmt: skip
@@ -32,6 +31,27 @@ app.add_typer(metrics_commands.app, name="metrics")
 app.add_typer(suite_commands.app, name="suite")
 app.command()(rerender_commands.rerender)
 app.command()(rerender_commands.backends)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from omniloop import __version__
+
+        typer.echo(f"omniloop {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    """Closes the loop between a driving policy and a simulated world."""
+
 
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/demo.")]
 

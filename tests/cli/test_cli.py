@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from omniloop import __version__
+
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("renderer=none", "sync.duration_s=1", "scenes.ids=curve")
 
@@ -34,6 +36,11 @@ def test_help_teaches_by_example():
     out = omniloop("run", "--help").stdout
     assert "omniloop run policy=my_file:MyPolicy" in out
     assert "scenes=av2" in out
+
+
+def test_the_version_is_that_of_the_package():
+    done = omniloop("--version")
+    assert (done.returncode, done.stdout) == (0, f"omniloop {__version__}\n")
 
 
 def test_run_ends_with_a_table_and_the_report(tmp_path):
