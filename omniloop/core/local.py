@@ -9,7 +9,9 @@ An author's class is plain and synchronous:
   ``step(request)`` or ``correct(request)``.
 
 A stateful policy may also have ``open(session, cameras)`` returning an object with
-`plan`. Session objects may have ``close()``, and ``facts()``: counts and other JSON-able facts
+`plan`. A policy may have ``plan_batch(observations) -> list`` instead of `plan`, or with `open`
+``plan_batch(observations, sessions)``: requests of concurrent rollouts then come
+together (`omniloop.core.batching`), at most `batch_size`, the first after `batch_wait_ms`. Session objects may have ``close()``, and ``facts()``: counts and other JSON-able facts
 of the rollout, asked for once it is closed and carried into its result. Any plugin may have ``check_scene(scene)``, which
 raises an `InputError` for a scene that it cannot serve, before anything starts. A class whose `open` is a coroutine function
 is a service already and is used as it is.
@@ -24,6 +26,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from omniloop.core.batching import SIZE, WAIT_MS, Batcher
 from omniloop.core.errors import PluginError
 from omniloop.core.scene import Scene
 
@@ -88,6 +91,7 @@ class LocalService:
         self._method = _METHODS[kind]
         if kind in ("policy", "renderer"):
             self.spec = plugin.spec
+        self._batcher = _batcher(plugin) if kind == "policy" else None
 
     @property
     def plugin(self) -> Any:
@@ -111,6 +115,9 @@ class LocalService:
             PluginError: what the author's `open` returned lacks the method of its kind.
         """
         opener = getattr(self._plugin, "open", None)
+        if self._batcher is not None:
+            target = None if opener is None else opener(*session)
+            return _batched(self._batcher, target)
         if opener is None:
             # One object serves all rollouts, so the end of one must not close it.
             return _LocalSession(getattr(self._plugin, self._method), None)
@@ -123,6 +130,26 @@ class LocalService:
                 remedy=f"return an object with {self._method}(request)",
             )
         return _LocalSession(call, getattr(target, "close", None), getattr(target, "facts", None))
+
+
+def _batcher(policy: Any) -> Batcher | None:
+    plan_batch = getattr(policy, "plan_batch", None)
+    if plan_batch is None:
+        return None
+    size, wait_ms = getattr(policy, "batch_size", SIZE), getattr(policy, "batch_wait_ms", WAIT_MS)
+    return Batcher(plan_batch, hasattr(policy, "open"), size, wait_ms)
+
+
+def _batched(batcher: Batcher, target: Any) -> _LocalSession:
+    """A session whose requests join those of others."""
+    batcher.opened()
+
+    def close() -> object:
+        batcher.closed()
+        end = getattr(target, "close", None)
+        return None if end is None else end()
+
+    return _LocalSession(lambda o: batcher.ask(o, target), close, getattr(target, "facts", None))
 
 
 def as_service(kind: str, plugin: Any) -> Any:
@@ -140,7 +167,8 @@ def as_service(kind: str, plugin: Any) -> Any:
     opener = getattr(plugin, "open", None)
     if inspect.iscoroutinefunction(opener):
         return plugin
-    if opener is None and not hasattr(plugin, _METHODS[kind]):
+    has_batch = kind == "policy" and hasattr(plugin, "plan_batch")
+    if opener is None and not has_batch and not hasattr(plugin, _METHODS[kind]):
         raise PluginError(
             f"{kind} {name} has neither a method '{_METHODS[kind]}' nor 'open'",
             remedy=f"write {_METHODS[kind]}(request)",
