@@ -48,9 +48,9 @@ class _Lane:
 class Batcher:
     """Collects observations until there are enough, or nobody else can come, or time is up.
 
-    A batch starts at once when `size` requests wait, when every open session waits, or when one
-    is done and others have come meanwhile; else `wait_ms` after the first. It runs in a thread
-    of its own, one batch at a time. How requests are grouped depends on the wall clock; that a
+    A batch starts at once when `size` requests wait or every open session does; else `wait_ms`
+    after the first, or after the batch before: who has just been answered may soon ask again. It
+    runs in a thread of its own, one batch at a time. How requests are grouped depends on the wall clock; that a
     plan does not is the policy's promise: it pads its arrays to `size` rows (see
     `padded`), so that on a CPU a row is computed alike whoever shares the batch.
 
@@ -146,8 +146,7 @@ class Batcher:
                 waiting.answer.set_exception(answer)
             else:
                 waiting.answer.set_result(answer)
-        if lane.waiting:
-            self._start(lane)
+        self._consider(lane)
 
 
 def _answers(count: int, finished: asyncio.Future[Sequence[Any]]) -> Sequence[Any]:
