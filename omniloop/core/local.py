@@ -12,8 +12,10 @@ A stateful policy may also have ``open(session, cameras)`` returning an object w
 `plan`. A policy may have ``plan_batch(observations) -> list`` instead of `plan`, or with `open`
 ``plan_batch(observations, sessions)``: requests of concurrent rollouts then come
 together (`omniloop.core.batching`), at most `batch_size`, the first after `batch_wait_ms`. Session objects may have ``close()``, and ``facts()``: counts and other JSON-able facts
-of the rollout, asked for once it is closed and carried into its result. Any plugin may have ``check_scene(scene)``, which
-raises an `InputError` for a scene that it cannot serve, before anything starts. A class whose `open` is a coroutine function
+of the rollout, asked for once it is closed and carried into its result. Any plugin may have
+``connect()``, called before anything starts: the place to load weights; ``check_scene(scene)``, which
+raises an `InputError` for a scene that it cannot serve, before anything starts; and
+``requirements()``, see `omniloop.core.requirement`. A class whose `open` is a coroutine function
 is a service already and is used as it is.
 """
 
@@ -97,6 +99,18 @@ class LocalService:
     def plugin(self) -> Any:
         """The author's object."""
         return self._plugin
+
+    async def connect(self) -> None:
+        """Let the plugin make itself ready, if it has a `connect`.
+
+        Raises:
+            PluginError: something that it needs is missing.
+        """
+        connect = getattr(self._plugin, "connect", None)
+        if connect is not None:
+            made = connect()
+            if inspect.isawaitable(made):
+                await made
 
     def check_scene(self, scene: Scene) -> None:
         """Let the plugin refuse a scene before anything starts, if it has a `check_scene`.
