@@ -180,6 +180,13 @@ class BirdsEye:
             for side_m in (apart_m, -apart_m) if len(moment.trail) >= 2 else ():
                 trail = offset_polyline(moment.trail, side_m)
                 self._polyline(image, trail, moment, local_to_px, color)
+        for sample in moment.samples:
+            tint = mix(
+                palette.plan_dropped if moment.plan_dropped else palette.plan_far,
+                palette.lane,
+                0.45,
+            )
+            self._polyline(image, sample.poses[:, :2], moment, local_to_px, tint)
         if len(moment.plan) >= 2:
             near = palette.plan_dropped if moment.plan_dropped else palette.plan_near
             far = palette.plan_dropped if moment.plan_dropped else palette.plan_far

@@ -11,6 +11,8 @@ from omniloop.core.geometry import Array
 from omniloop.core.motion import EMPTY_TRAJECTORY, Mask, Trajectory, bracket
 from omniloop.core.record import Decision, RolloutRecord
 
+_MOST_SAMPLES = 16
+
 
 @dataclass(frozen=True, eq=False)
 class Moment:
@@ -23,6 +25,8 @@ class Moment:
         actors_valid: ``(A,)``.
         plan: What is left of the plan in force; empty if there is none.
         plan_dropped: Warm-up: the plan is not driven.
+        samples: What is left of further trajectories that the policy sampled with it.
+        reasoning: The policy's words for it.
         route: ``(N, 3)`` the way ahead given with that plan, or None.
         trail: ``(K, 2)`` where ego has been, oldest first.
         since_handover_us: Negative during warm-up.
@@ -35,6 +39,8 @@ class Moment:
     actors_valid: Mask
     plan: Trajectory = EMPTY_TRAJECTORY
     plan_dropped: bool = False
+    samples: tuple[Trajectory, ...] = ()
+    reasoning: str = ""
     route: Array | None = None
     trail: Array | None = None
     since_handover_us: int = 0
@@ -59,7 +65,7 @@ class Playback:
         available = np.array([d.available_us for d in self._planned], dtype=np.int64)
         self._order = np.argsort(available, kind="stable")
         self._available_us = available[self._order]
-        self._anchored: dict[int, Trajectory] = {}
+        self._anchored: dict[int, tuple[Trajectory, ...]] = {}
 
     def in_force(self, time_us: int) -> Decision | None:
         """The newest decision whose plan had taken effect; None before the first.
@@ -77,20 +83,29 @@ class Playback:
 
     def plan_at(self, decision: Decision, time_us: int) -> Trajectory:
         """What is left at `time_us` of a decision's plan, in the true local frame."""
-        plan = self._anchored.get(decision.time_us)
-        if plan is None:
-            plan = self._anchored[decision.time_us] = self._anchor(decision)
-        if plan.end_us <= time_us:
-            return EMPTY_TRAJECTORY
-        return plan.clip(max(time_us, plan.start_us), plan.end_us)
+        return self._left(decision, time_us)[0]
 
-    def _anchor(self, decision: Decision) -> Trajectory:
-        """Move a plan from where the policy believed ego to be to where it was."""
+    def _left(self, decision: Decision, time_us: int) -> tuple[Trajectory, ...]:
+        """What is left of a decision's plan and of its first samples."""
+        paths = self._anchored.get(decision.time_us)
+        if paths is None:
+            paths = self._anchored[decision.time_us] = self._anchor(decision)
+        return tuple(
+            EMPTY_TRAJECTORY
+            if len(path) == 0 or path.end_us <= time_us
+            else path.clip(max(time_us, path.start_us), path.end_us)
+            for path in paths
+        )
+
+    def _anchor(self, decision: Decision) -> tuple[Trajectory, ...]:
+        """Move plan and samples from where the policy believed ego to be to where it was."""
         correction = geometry.compose(
             self._true.sample_clamped(decision.time_us)[0],
             geometry.inverse(self._estimated.sample_clamped(decision.time_us)[0]),
         )
-        return decision.plan.local_to_rig.transform(correction)
+        plan = decision.plan
+        paths = (plan.local_to_rig, *plan.samples[:_MOST_SAMPLES])
+        return tuple(path.transform(correction) for path in paths)
 
     def at(self, time_us: int) -> Moment:
         """The moment at `time_us`."""
@@ -109,15 +124,18 @@ class Playback:
             poses, valid = np.zeros((len(motion.valid), 7)), np.zeros(len(motion.valid), dtype=bool)
         decision = self.in_force(now)
         plan, route = EMPTY_TRAJECTORY, None
+        samples: tuple[Trajectory, ...] = ()
         if decision is not None:
-            plan = self.plan_at(decision, now)
+            plan, *rest = self._left(decision, now)
+            samples = tuple(path for path in rest if len(path) >= 2)
             if decision.route is not None:
                 believed = self._estimated.sample_clamped(decision.route.time_us)[0]
                 route = geometry.transform_points(believed, decision.route.waypoints_rig)
         return Moment(
             time_us=now, local_to_rig=pose, speed_mps=speed,
             actors_local_to_aabb=poses, actors_valid=valid,
-            plan=plan, plan_dropped=decision is not None and decision.dropped, route=route,
+            plan=plan, plan_dropped=decision is not None and decision.dropped, samples=samples,
+            reasoning="" if decision is None else decision.plan.reasoning, route=route,
             trail=np.vstack([ego.local_to_rig[: hi[0], :2], pose[:2]]),
             since_handover_us=now - record.schedule.handover_us,
         )  # fmt: skip

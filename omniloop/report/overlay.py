@@ -76,8 +76,27 @@ class PlanOverlay:
             edges.append(pixels)
         return edges[0], edges[1], covered
 
+    def _draw_samples(self, image: Image, moment: Moment) -> None:
+        """Other trajectories that the policy sampled, as thin lines."""
+        if not moment.samples:
+            return
+        camera_to_local = geometry.inverse(
+            geometry.compose(moment.local_to_rig, self._rig_to_camera)
+        )
+        color = self._palette.plan_dropped if moment.plan_dropped else self._palette.plan_far
+        for sample in moment.samples:
+            pixels, seen = self._model.project(
+                geometry.transform_points(camera_to_local, sample.poses[:, :3])
+            )
+            # Lines between points that are both in view.
+            edges = np.flatnonzero(np.diff(seen.astype(np.int8))) + 1
+            runs = [r for r in np.split(np.arange(len(seen)), edges) if seen[r[0]] and len(r) > 1]
+            lines = [to_fixed(pixels[run]) for run in runs]
+            cv2.polylines(image, lines, False, color, 1, cv2.LINE_AA, SHIFT)
+
     def draw(self, image: Image, moment: Moment) -> None:
-        """Blend the plan into a picture ``(H, W, 3)`` in place."""
+        """Blend samples and plan into a picture ``(H, W, 3)`` in place."""
+        self._draw_samples(image, moment)
         left, right, covered = self.ribbon(moment)
         pairs = np.flatnonzero(covered[1:] & covered[:-1])
         if not len(pairs):

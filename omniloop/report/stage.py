@@ -16,7 +16,7 @@ from omniloop.report.incidents import Incident
 from omniloop.report.moment import Moment, Playback
 from omniloop.report.overlay import PlanOverlay
 from omniloop.report.palette import DARK, Color, mix
-from omniloop.report.text import Image, put_text, shorten, text_width_px
+from omniloop.report.text import Image, put_text, shorten, text_width_px, wrapped
 
 HEADER_PX = 56
 TIMELINE_PX = 24
@@ -24,6 +24,7 @@ _BODY_SHARE = 440 / 1280
 _BODY_SHARE_ALONE = 640 / 1280
 _CAMERA_SHARE = 800 / 1280
 _FLASH_US = 2 * US_PER_S
+_REASONING_LINES, _LINE_PX = 3, 18
 
 
 def _even(value: float) -> int:
@@ -126,9 +127,23 @@ class Stage:
                 window[:] = shown
         body = slice(HEADER_PX, HEADER_PX + self.layout.body)
         image[body, self.layout.camera :] = self._birdseye.draw(moment)
+        self._draw_reasoning(image, moment)
         self._draw_header(image, moment)
         self._draw_timeline(image, moment)
         return image
+
+    def _draw_reasoning(self, image: Image, moment: Moment) -> None:
+        """The policy's words at the foot of the camera, or of the map where there is none."""
+        width = self.layout.camera or self.layout.width
+        lines = wrapped(moment.reasoning, width - 32, _REASONING_LINES)
+        if not lines:
+            return
+        foot = HEADER_PX + self.layout.body
+        top = foot - _LINE_PX * len(lines) - 10
+        strip = image[top:foot, :width]
+        cv2.addWeighted(strip, 0.25, np.full_like(strip, DARK.panel), 0.75, 0, dst=strip)
+        for k, line in enumerate(lines):
+            put_text(image, line, (16, top + _LINE_PX * (k + 1)), DARK.text, 9)
 
     # ----------------------------------------------------------------------- header
 

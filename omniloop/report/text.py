@@ -68,3 +68,18 @@ def shorten(text: str, max_px: int, cap_px: int = 9, bold: bool = False) -> str:
             return cut
         keep -= 1
     return text[:2]
+
+
+def wrapped(text: str, max_px: int, most_lines: int, cap_px: int = 9) -> list[str]:
+    """Break a text between words into lines of at most `max_px`; what does not fit is cut off."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if not lines[-1] or text_width_px(longer, cap_px) <= max_px:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    shown = lines[:most_lines]
+    if len(lines) > most_lines:
+        shown[-1] += " ..."
+    return [shorten(line, max_px, cap_px) for line in shown if line]

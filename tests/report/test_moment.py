@@ -68,6 +68,22 @@ def test_of_a_plan_only_what_is_left_is_shown() -> None:
     np.testing.assert_allclose(plan.poses[0, 0], 21.5)
 
 
+def test_samples_and_words_come_with_the_plan_in_force() -> None:
+    record = make_record()
+    decisions = []
+    for k, decision in enumerate(record.decisions):
+        aside = decision.plan.local_to_rig.transform(geometry.pose(0.0, 3.0))
+        ended = decision.plan.local_to_rig.clip(decision.time_us, decision.time_us + 1)
+        plan = replace(decision.plan, samples=(aside, ended), reasoning=f"plan {k}")
+        decisions.append(replace(decision, plan=plan))
+    moment = Playback(replace(record, decisions=decisions)).at(START_US + 2_150_000)
+    made = [k for k, d in enumerate(decisions) if d.time_us <= moment.time_us][-1]
+    assert moment.reasoning == f"plan {made}"
+    (sample,) = moment.samples
+    np.testing.assert_allclose(sample.poses[:, 1], 3.0)
+    assert sample.start_us == moment.time_us
+
+
 def test_a_plan_that_has_run_out_is_empty() -> None:
     record = make_record()
     only = [d for d in record.decisions if d.time_us <= HANDOVER_US]

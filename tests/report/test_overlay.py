@@ -55,6 +55,18 @@ def test_only_the_ground_ahead_is_painted() -> None:
     np.testing.assert_allclose(image.astype(int), image[:, ::-1].astype(int), atol=8)
 
 
+def test_samples_are_drawn_beside_the_plan() -> None:
+    moment = straight_on()
+    aside = moment.plan.transform(geometry.pose(0.0, 4.0))
+    image = np.zeros((360, 640, 3), dtype=np.uint8)
+    PlanOverlay(LEVEL, (640, 360), DARK, width_m=2.0).draw(image, replace(moment, samples=(aside,)))
+    # 20 m ahead and 4 m to the left of the ribbon's middle.
+    at = (round(179.5 + 300 * 1.5 / 18.5), round(319.5 - 300 * 4.0 / 18.5))
+    assert image[at[0] - 1 : at[0] + 2, at[1] - 2 : at[1] + 3].any()
+    mirrored = 639 - at[1]
+    assert not image[at[0], mirrored - 2 : mirrored + 3].any()
+
+
 def test_a_smaller_picture_gets_the_same_ribbon_in_small() -> None:
     large, _, _ = PlanOverlay(LEVEL, (640, 360), DARK, 2.0).ribbon(straight_on())
     small, _, _ = PlanOverlay(LEVEL, (320, 180), DARK, 2.0).ribbon(straight_on())

@@ -15,6 +15,7 @@ from omniloop.core.record import RolloutRecord
 from omniloop.report.incidents import Incident
 from omniloop.report.palette import DARK
 from omniloop.report.stage import HEADER_PX, TIMELINE_PX, Stage, layout
+from omniloop.report.text import text_width_px, wrapped
 from omniloop.report.video import decode, frame_rate, video_from_log, write_video
 from tests.report.builders import START_US, make_frames, make_record, make_scene, write_log
 
@@ -267,3 +268,28 @@ def test_a_camera_that_was_not_rendered_is_an_error_with_a_suggestion(
 def test_a_log_that_is_missing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="log cannot be read"):
         video_from_log(tmp_path / "log.mcap", tmp_path / "v.mp4")
+
+
+def test_a_plan_in_words_is_written_at_the_foot_of_the_picture() -> None:
+    record = make_record()
+    words = replace(
+        record,
+        decisions=[
+            replace(d, plan=replace(d.plan, reasoning="I slow down for " + "the long queue " * 40))
+            for d in record.decisions
+        ],
+    )
+    now = record.schedule.handover_us + 500_000
+    silent, told = (Stage(r, 1280, None, None, "", ()).draw(now, None) for r in (record, words))
+    rows = np.flatnonzero((silent != told).any(axis=(1, 2)))
+    foot = HEADER_PX + Stage(record, 1280, None, None, "", ()).layout.body
+    assert foot - 70 < rows[0]
+    assert rows[-1] < foot
+
+
+def test_words_are_wrapped_between_and_cut_after_the_last_line() -> None:
+    assert wrapped("", 100, 2) == []
+    lines = wrapped("one two three four five six seven eight nine ten", 80, 2)
+    assert len(lines) == 2
+    assert lines[-1].endswith("...")
+    assert all(text_width_px(line, 9) <= 80 for line in lines)
