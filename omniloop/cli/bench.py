@@ -86,6 +86,37 @@ def wire(
 
 
 @app.command()
+def metrics(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PART|KEY=VALUE",
+            help="families, contacts, online, report; all if none. Settings choose other scenes.",
+        ),
+    ] = None,
+    actors: Annotated[int, typer.Option(help="Of the two made scenes.")] = 60,
+    seconds: Annotated[float, typer.Option(help="Of the two made scenes.")] = 20.0,
+    repeat: Annotated[int, typer.Option(help="How often scores are made.")] = 15,
+) -> None:
+    """Time scores: each family, contacts against brute force, during a rollout, the page.
+
+    **Examples**
+
+        omniloop bench metrics
+        omniloop bench metrics families contacts
+        omniloop bench metrics families scenes=av2 scenes.path=DIR scenes.limit=1
+    """
+    import json
+
+    from omniloop.bench.metrics import PARTS
+    from omniloop.bench.metrics import run as run_bench
+
+    settings = [word for word in what or [] if "=" in word]
+    parts = [word for word in what or [] if "=" not in word] or list(PARTS)
+    typer.echo(json.dumps(run_bench(parts, settings, actors, seconds, repeat), indent=2))
+
+
+@app.command()
 def traffic(
     settings: Annotated[
         list[str] | None,

@@ -6,33 +6,31 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table as Grid
-from rich.text import Text
 
+from omniloop.cli.printing import print_table
 from omniloop.core.errors import ConfigError
 from omniloop.report.aggregate import score_names
+from omniloop.report.compare.comparison import Comparison, Grouped, compare
 from omniloop.report.compare.pairing import pair_runs
+from omniloop.report.compare.ranking_tables import (
+    by_incident_type,
+    full_ranking_table,
+    ranking_table,
+)
 from omniloop.report.compare.ranks import rank_runs
 from omniloop.report.compare.tables import (
-    compare,
     differences_table,
     flips_table,
     full_differences_table,
-    full_ranking_table,
     full_rollouts_table,
-    ranking_table,
+    groups_table,
     rollouts_table,
 )
 from omniloop.report.runs import Run, read_run
-from omniloop.report.score_tables import chosen_scores
-from omniloop.report.tabular import SUFFIXES, TEXT_FORMATS, Table, text, to_csv
+from omniloop.report.score_tables import all_scores, chosen_scores, key_scores
+from omniloop.report.tabular import SUFFIXES, TEXT_FORMATS, Table, to_csv
 from omniloop.runlog.files import usable, write_atomic
-
-_MOST_ROWS = 40
-_WHOLE = ("score", "rollout", "95 % interval")
-"""Columns that a narrow terminal does not fold."""
 
 _MAIN_FAMILY = "omniloop"
 
@@ -46,6 +44,7 @@ def compare_runs(
     rank_by: str | None = None,
     tolerance_m: float = 0.1,
     logs: bool = True,
+    by: str | None = None,
 ) -> int:
     """Compare each run with the first; print tables, or write them; return 0.
 
@@ -56,6 +55,7 @@ def compare_runs(
         rank_by: A setting that splits the runs into groups that rank the policies.
         tolerance_m: How far apart egos must be to have parted.
         logs: Whether to read the logs for that.
+        by: Compare also within groups of scenes: "tag" or "scene".
 
     Raises:
         InputError: fewer than two runs, one twice, nothing in common, or an unknown score.
@@ -67,16 +67,21 @@ def compare_runs(
         )
     runs = _read(run_dirs)
     names = _scores(runs, wanted)
-    comparisons = [compare(pair_runs(runs[0], run), names, tolerance_m, logs) for run in runs[1:]]
+    grouped = None if by is None else Grouped(by, tuple(names if wanted else key_scores(names)))
+    comparisons = [
+        compare(pair_runs(runs[0], run), names, tolerance_m, logs, grouped) for run in runs[1:]
+    ]
     full = [full_differences_table(comparisons), full_rollouts_table(comparisons)]
     brief = [
         table
         for c in comparisons
-        for table in (differences_table(c), flips_table(c), rollouts_table(c))
-        if table.rows
+        for table in (differences_table(c), *_groups(c), flips_table(c), rollouts_table(c))
+        if table.rows or table.notes
     ]
     if rank_by is not None:
-        rankings = rank_runs(runs, rank_by, names)
+        present = score_names([result for run in runs for result in run.results])
+        ranked = by_incident_type([name for name in names if name in present])
+        rankings = rank_runs(runs, rank_by, ranked)
         full.append(full_ranking_table(rankings, rank_by))
         brief.append(ranking_table(rankings, rank_by))
     if out is not None:
@@ -84,7 +89,7 @@ def compare_runs(
     if kind == "text":
         console = Console(highlight=False)
         for table in brief:
-            _print(table, console)
+            print_table(table, console)
     elif kind == "csv":
         typer.echo(to_csv(full[0]), nl=False)
     else:
@@ -114,7 +119,8 @@ def _read(run_dirs: Sequence[Path]) -> list[Run]:
 
 
 def _scores(runs: Sequence[Run], wanted: Sequence[str] | None) -> list[str]:
-    present = score_names([result for run in runs for result in run.results])
+    """Scores to compare, those per km too."""
+    present = all_scores([result for run in runs for result in run.results])
     if wanted:
         return chosen_scores(present, wanted)
     definitions = {name: d for run in runs for name, d in run.definitions.items()}
@@ -122,26 +128,8 @@ def _scores(runs: Sequence[Run], wanted: Sequence[str] | None) -> list[str]:
     return own or present
 
 
-def _print(table: Table, console: Console) -> None:
-    grid = Grid(
-        title=Text(table.title), box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left",
-        title_style="bold", padding=(0, 1), collapse_padding=True,
-    )  # fmt: skip
-    for k, header in enumerate(table.headers):
-        grid.add_column(
-            Text(header),
-            justify="right" if k else "left",
-            overflow="fold",
-            no_wrap=header in _WHOLE,
-        )
-    for row in table.rows[:_MOST_ROWS]:
-        grid.add_row(*(Text(text(value)) for value in row))
-    console.print(grid)
-    if len(table.rows) > _MOST_ROWS:
-        console.print(f"and {len(table.rows) - _MOST_ROWS} more rows: see them with --out FOLDER")
-    for note in table.notes:
-        console.print(note, markup=False)
-    console.print()
+def _groups(comparison: Comparison) -> list[Table]:
+    return [groups_table(comparison)] if comparison.by else []
 
 
 def _write(out: Path, full: Sequence[Table], brief: Sequence[Table]) -> None:

@@ -7,6 +7,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,7 +22,7 @@ _PACKAGES = {
     "simplejpeg": "simplejpeg", "pyarrow": "pyarrow", "mcap": "mcap", "protobuf": "google.protobuf",
     "hydra-core": "hydra", "pydantic": "pydantic",
 }  # fmt: skip
-_EXTRAS = {"video": ("av", "av")}
+_EXTRAS = {"video": ("av", "av"), "models": ("torch", "torch")}
 
 
 def _check_import(distribution: str, module: str) -> tuple[bool, str]:
@@ -32,13 +33,40 @@ def _check_import(distribution: str, module: str) -> tuple[bool, str]:
         return False, str(error)
 
 
+def _line(good: bool, name: str, detail: str) -> None:
+    typer.echo(f"{'ok  ' if good else 'FAIL'}  {name:<24} {detail}")
+
+
+def examine_for(settings: Sequence[str]) -> int:
+    """Print what the plugins that settings choose need; return 0 if all of it is here, else 1.
+
+    Raises:
+        InputError: a setting is not right.
+    """
+    from omniloop.configs.compose import compose
+
+    config = compose(settings)
+    failed = 0
+    for kind in dict.fromkeys(s.partition("=")[0].partition(".")[0] for s in settings):
+        if kind not in registry.GROUPS or kind == "metrics":
+            continue
+        chosen = getattr(config, kind)
+        if (kind, chosen.name) == ("renderer", "none"):
+            continue
+        plugin = registry.create(kind, chosen.name, chosen.arguments)
+        needed = list(plugin.requirements()) if hasattr(plugin, "requirements") else []
+        for requirement in needed:
+            failed += not requirement.good
+            _line(requirement.good, requirement.name, requirement.detail)
+        _line(
+            True, f"{kind} {chosen.name}", "its settings are right" if needed else "needs nothing"
+        )
+    return int(failed > 0)
+
+
 def examine() -> int:
     """Print what was checked; return 0 if everything that is needed works, else 1."""
-    failed = 0
-
-    def line(good: bool, name: str, detail: str) -> None:
-        typer.echo(f"{'ok  ' if good else 'FAIL'}  {name:<24} {detail}")
-
+    failed, line = 0, _line
     line(True, "omniloop", f"{__version__}, Python {sys.version.split()[0]}, {platform.machine()}")
     for distribution, module in _PACKAGES.items():
         good, detail = _check_import(distribution, module)

@@ -49,14 +49,14 @@ def score_again(run_dir: Path, *, frames: bool = False) -> int:
     """
     from rich.console import Console
 
+    from omniloop.report.run_tables import write_tables
     from omniloop.report.runs import read_run
-    from omniloop.report.score_tables import write_score_tables
     from omniloop.report.table import print_scores
     from omniloop.runner.rescore import rescore
 
     outcome = rescore(run_dir, frames=frames)
     if outcome.results:
-        write_score_tables(read_run(run_dir))
+        write_tables(read_run(run_dir))
     print_scores(outcome.results, Console())
     for line in outcome.changes:
         typer.echo(line)
@@ -75,13 +75,13 @@ def report_again(run_dir: Path) -> int:
     from rich.console import Console
 
     from omniloop.report.html import write_report
+    from omniloop.report.run_tables import write_tables
     from omniloop.report.runs import read_run
-    from omniloop.report.score_tables import write_score_tables
     from omniloop.report.table import print_scores
 
     run = read_run(run_dir)
     print_scores(run.results, Console())
-    tables = write_score_tables(run)
+    tables = write_tables(run)
     typer.echo(f"report: {write_report(run.path)}")
-    typer.echo(f"scores: {', '.join(map(str, tables))}")
+    typer.echo(f"tables: {', '.join(map(str, tables))}")
     return 0

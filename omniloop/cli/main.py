@@ -15,9 +15,11 @@ import typer
 
 from omniloop.cli import bench as bench_commands
 from omniloop.cli import metrics as metrics_commands
+from omniloop.cli import plugins as plugins_commands
 from omniloop.cli import rerender as rerender_commands
 from omniloop.cli import scenes as scenes_commands
 from omniloop.cli import suite as suite_commands
+from omniloop.cli import train as train_commands
 
 app = typer.Typer(
     name="omniloop", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
@@ -29,6 +31,8 @@ app.add_typer(bench_commands.app, name="bench")
 app.add_typer(scenes_commands.app, name="scenes")
 app.add_typer(metrics_commands.app, name="metrics")
 app.add_typer(suite_commands.app, name="suite")
+app.add_typer(train_commands.app, name="train")
+app.add_typer(plugins_commands.app, name="plugins")
 app.command()(rerender_commands.rerender)
 app.command()(rerender_commands.backends)
 
@@ -153,7 +157,8 @@ def serve(
 def score(
     run_dir: RunDir,
     frames: Annotated[
-        bool, typer.Option("--frames", help="Look at logged images too: alpasim_img_is_black.")
+        bool,
+        typer.Option("--frames", help="Look at logged images too: AlpaSim's rule for black ones."),
     ] = False,
 ) -> None:
     """Score a run again from its logs alone, and rewrite its results.
@@ -205,6 +210,13 @@ class Grouping(StrEnum):
     ROLLOUT = "rollout"
 
 
+class SceneGrouping(StrEnum):
+    """What the scenes of a group in a comparison have in common."""
+
+    TAG = "tag"
+    SCENE = "scene"
+
+
 class TableFormat(StrEnum):
     """How a table is written."""
 
@@ -239,6 +251,10 @@ def tables(
         TableFormat, typer.Option("--format", help="csv and parquet hold every number in full.")
     ] = TableFormat.MD,
     metric: Metrics = None,
+    family: Annotated[
+        str | None,
+        typer.Option(help="Scores of one family; alpasim's are summed up as AlpaSim does."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="A file; else it is printed.")] = None,
 ) -> None:
     """Print the scores of a run with 95 % intervals, over all of it or by scene or tag.
@@ -248,23 +264,30 @@ def tables(
         omniloop tables runs/demo
         omniloop tables runs/demo --by scene --metric incident,progress_rel
         omniloop tables runs/demo --by tag --format latex --out scores.tex
+        omniloop tables runs/demo --family alpasim
     """
     from omniloop.cli.tables import print_tables
 
-    raise typer.Exit(print_tables(run_dir, by.value, form.value, _split(metric), out))
+    raise typer.Exit(print_tables(run_dir, by.value, form.value, _split(metric), out, family))
 
 
 @app.command()
 def compare(
-    run_dirs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN ...", help="The others against the first.")
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN RUN ...", help="The others against the first. With --grid: KEY=VALUE ..."
+        ),
     ],
     metric: Metrics = None,
     form: Annotated[
         ComparisonFormat, typer.Option("--format", help="How to print it.")
     ] = ComparisonFormat.TEXT,
     out: Annotated[
-        Path | None, typer.Option(help="A folder for tables as CSV, Markdown and LaTeX.")
+        Path | None,
+        typer.Option(
+            help="A folder for tables as CSV, Markdown and LaTeX; of a grid, for all of it."
+        ),
     ] = None,
     rank_by: Annotated[
         str | None, typer.Option(help="Compare rankings of policies: renderer, renderer.chunk, ...")
@@ -273,21 +296,50 @@ def compare(
         float, typer.Option(help="Metres between egos at which rollouts have parted.")
     ] = 0.1,
     logs: Annotated[bool, typer.Option(help="Read the logs to find when rollouts part.")] = True,
+    by: Annotated[
+        SceneGrouping | None, typer.Option(help="Compare also within groups of scenes.")
+    ] = None,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Run policy=a,b renderer=x,y first, and compare that.")
+    ] = False,
+    frozen: Annotated[
+        str | None, typer.Option(help="Of a grid: the cell that each renderer draws again.")
+    ] = None,
+    no_frozen: Annotated[
+        bool, typer.Option("--no-frozen", help="Of a grid: draw nothing again.")
+    ] = False,
 ) -> None:
     """Compare runs of the same scenes and seeds: paired differences with 95 % intervals.
+
+    With --grid, run every combination of policy=, renderer=, traffic= and controller= on one
+    decision grid and compare them: scores, rankings of policies, frames of frozen states.
 
     **Examples**
 
         omniloop compare runs/a runs/b
         omniloop compare runs/a runs/b --metric 'collision*' --format md
+        omniloop compare runs/a runs/b --by tag
         omniloop compare runs/a runs/b runs/c runs/d --rank-by renderer --out compared
+        omniloop compare --grid policy=route_follower,constant_velocity renderer=rasterizer,degraded
+        omniloop compare --grid policy=a,b renderer=rasterizer,mild mild=degraded mild.blur_px_per_m=0.1
     """
-    from omniloop.cli.compare import compare_runs
+    from omniloop.cli.grid import refuse_options, refuse_settings
 
-    done = compare_runs(
-        run_dirs, wanted=_split(metric), kind=form.value, out=out, rank_by=rank_by,
-        tolerance_m=tolerance, logs=logs,
-    )  # fmt: skip
+    if grid:
+        from omniloop.cli.grid import compare_grid
+
+        refuse_options(rank_by, tolerance, logs, by, frozen, no_frozen)
+        done = compare_grid(
+            runs, out=out, wanted=_split(metric), kind=form.value, frozen=frozen, draw=not no_frozen
+        )
+    else:
+        from omniloop.cli.compare import compare_runs
+
+        refuse_settings(runs, frozen, no_frozen)
+        done = compare_runs(
+            [Path(run) for run in runs], wanted=_split(metric), kind=form.value, out=out,
+            rank_by=rank_by, tolerance_m=tolerance, logs=logs, by=by.value if by else None,
+        )  # fmt: skip
     raise typer.Exit(done)
 
 
@@ -297,31 +349,24 @@ def _split(names: list[str] | None) -> list[str] | None:
 
 
 @app.command()
-def plugins(
-    kind: Annotated[
-        str | None, typer.Argument(help="policy, renderer, traffic, controller, ...")
+def doctor(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="A plugin and its settings: policy=alpamayo"),
     ] = None,
 ) -> None:
-    """List plugins, built in and installed, with their settings.
+    """Check this machine, or what a plugin needs.
 
-    Settings are shown with their defaults.
+    Without settings: versions, extras, plugins that cannot be imported, and a short rollout.
 
     **Examples**
 
-        omniloop plugins
-        omniloop plugins policy
+        omniloop doctor
+        omniloop doctor policy=alpamayo policy.device=cuda    package, weights, memory
     """
-    from omniloop.cli.inspect import list_plugins
+    from omniloop.cli.doctor import examine, examine_for
 
-    list_plugins(kind)
-
-
-@app.command()
-def doctor() -> None:
-    """Check this machine: versions, extras, plugins that cannot be imported, and a short rollout."""
-    from omniloop.cli.doctor import examine
-
-    raise typer.Exit(examine())
+    raise typer.Exit(examine_for(settings) if settings else examine())
 
 
 def main() -> None:

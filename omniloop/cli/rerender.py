@@ -65,30 +65,48 @@ def backends(
     form: Annotated[
         BackendsFormat, typer.Option("--format", help="csv holds every number in full.")
     ] = BackendsFormat.MD,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PATH", help="A feature network: inception (FID, KID) or i3d (FVD)."
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only these image metrics.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME.KEY=VALUE", help="A setting of an image metric."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="A folder for backends.csv, .md, .tex and .svg.")
     ] = None,
 ) -> None:
     """Compare renderers on the same states, by how far ego was from the recorded path.
 
-    Frames are compared with those of the first run: SSIM, PSNR and gradient error.
+    Frames are compared with those of the first run: SSIM, PSNR and gradient error; FID, KID and
+    FVD where the weights of their networks are given.
 
-    **Example**
+    **Examples**
 
         omniloop backends runs/demo runs/demo-degraded --out compared
+        omniloop backends runs/demo runs/demo-degraded --weights inception=inception-2015-12-05.pt
     """
     from omniloop.report.backend_bins import bins_of, brief_table, chart, check_edges, full_table
     from omniloop.report.backends import clips_of
+    from omniloop.report.image_metrics.choosing import choose
     from omniloop.report.tabular import SUFFIXES, TEXT_FORMATS
     from omniloop.runlog.files import usable, write_atomic
 
     edges_m = check_edges(_metres(bins))
     names = _names(run_dirs)
+    metrics, absent = choose(metric or (), weights or (), settings or ())
     compared = []
     for path, name in zip(run_dirs[1:], names[1:], strict=True):
-        clips = clips_of(run_dirs[0], path, name, clip_s=clip, every=every)
+        clips = clips_of(run_dirs[0], path, name, metrics=metrics, clip_s=clip, every=every)
         compared.append((clips, bins_of(clips, edges_m)))
-    full, brief = full_table(compared, names[0]), brief_table(compared, names[0])
+    full = full_table(compared, names[0])
+    brief = brief_table(compared, names[0], absent)
     tables = {kind: write(full if kind == "csv" else brief) for kind, write in TEXT_FORMATS.items()}
     typer.echo(tables[form.value], nl=False)
     if out is not None:

@@ -10,9 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from omniloop.configs.schema import RunConfig
 from omniloop.core.errors import OmniloopError
+from omniloop.report.alpasim_tables import FOLDER as ALPASIM_FOLDER
 from omniloop.report.html import write_report
+from omniloop.report.run_tables import write_tables
 from omniloop.report.runs import read_run
-from omniloop.report.score_tables import write_score_tables
 from omniloop.report.table import print_scores
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup
@@ -88,12 +89,14 @@ def run_and_report(config: RunConfig) -> int:
     finally:
         watcher.close()
     report = write_report(finished.run_dir)
-    if finished.results:
-        write_score_tables(read_run(finished.run_dir))
+    tables = write_tables(read_run(finished.run_dir)) if finished.results else []
     print_scores(finished.results, console)
     for warning in finished.warnings:
         console.print(f"warning: {warning}", markup=False)
     console.print(f"report: {report}", markup=False, soft_wrap=True)
+    for path in tables:
+        if path.parent.name == ALPASIM_FOLDER:
+            console.print(f"alpasim: {path}", markup=False, soft_wrap=True)
     for video in sorted(finished.run_dir.glob("rollouts/*/*/*.mp4")):
         console.print(f"video:  {video}", markup=False, soft_wrap=True)
     console.print(f"{len(finished.results)} rollout(s) in {finished.wall_s:.1f} s", markup=False)

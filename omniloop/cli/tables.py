@@ -7,30 +7,34 @@ from pathlib import Path
 import typer
 
 from omniloop.core.errors import ConfigError
+from omniloop.report.run_tables import family_tables
 from omniloop.report.runs import read_run
 from omniloop.report.score_tables import tables_of
-from omniloop.report.tabular import TEXT_FORMATS, to_parquet
+from omniloop.report.tabular import FULL_FORMATS, to_bytes
 from omniloop.runlog.files import write_atomic
 
 
 def print_tables(
-    run_dir: Path, by: str, kind: str, wanted: list[str] | None, out: Path | None
+    run_dir: Path,
+    by: str,
+    kind: str,
+    wanted: list[str] | None,
+    out: Path | None,
+    family: str | None = None,
 ) -> int:
     """Print a table of scores, or write it to a file; return 0.
 
     Raises:
         RunFolderError: the folder is no run or holds no result, or the file cannot be written.
-        ConfigError: a score is unknown, or the run cannot be grouped so.
+        ConfigError: a score or family is unknown, or the run cannot be grouped so.
     """
     if kind == "parquet" and out is None:
         raise ConfigError("parquet is no text", where="--format", remedy="add --out FILE")
-    full, brief = tables_of(read_run(run_dir), by, wanted)
-    if kind == "parquet":
-        data = to_parquet(full)
-    else:
-        data = TEXT_FORMATS[kind](full if kind == "csv" else brief).encode(
-            "utf-8", "backslashreplace"
-        )
+    run = read_run(run_dir)
+    full, brief = (
+        tables_of(run, by, wanted) if family is None else family_tables(run, family, by, wanted)
+    )
+    data = to_bytes(full if kind in FULL_FORMATS else brief, kind)
     if out is None:
         typer.echo(data, nl=False)
     else:

@@ -11,6 +11,7 @@ Hydra's grammar sees an override:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,8 @@ def options(group: str) -> list[str]:
     return sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml"))
 
 
-def _defaults() -> dict[str, str]:
+@functools.cache
+def default_choices() -> dict[str, str]:
     """The file chosen in each group where nobody says otherwise."""
     from omegaconf import OmegaConf
 
@@ -72,6 +74,21 @@ def _is_text(kind: str, name: str, argument: str) -> bool:
         "str",
         "str|None",
         "<class'str'>",
+    )
+
+
+def is_verbatim(key: str, plugin: str) -> bool:
+    """Whether a setting's value is taken as it is typed.
+
+    Args:
+        plugin: The name of the group's plugin; "none" if there is none.
+    """
+    group, _, argument = key.partition(".")
+    return key in _VERBATIM or (
+        group in GROUPS
+        and group != "metrics"
+        and plugin != "none"
+        and _is_text(group, plugin, argument)
     )
 
 
@@ -116,7 +133,7 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     groups: list[str] = []
     verbatim: dict[str, str | None] = {}
     rest: list[tuple[str, str]] = []
-    plugin_names = _defaults()
+    plugin_names = dict(default_choices())
     suite, settings = _suite([_split(override) for override in overrides])
     for key, value in settings:
         if key in GROUP_NAMES:
@@ -129,17 +146,13 @@ def compose(overrides: Sequence[str]) -> RunConfig:
             rest.append((key, value))
     grammar: list[str] = []
     for key, value in rest:
-        group, _, argument = key.partition(".")
+        group = key.partition(".")[0]
         if group not in GROUP_NAMES:
             raise ConfigError(
                 f"unknown setting '{key}'.{nearest(group, (*GROUP_NAMES, 'suite'))}",
                 where=f"{key}={value}", remedy=f"groups: {', '.join(GROUP_NAMES)}; or suite=NAME",
             )  # fmt: skip
-        plugin_name = plugin_names.get(group, "none")
-        if key in _VERBATIM or (
-            group in GROUPS and group != "metrics" and plugin_name != "none"
-            and _is_text(group, plugin_name, argument)
-        ):  # fmt: skip
+        if is_verbatim(key, plugin_names.get(group, "none")):
             verbatim[key] = None if value in _NULLS else value
         else:
             grammar.append(f"++{key}={value}")

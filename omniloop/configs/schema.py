@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from omniloop.core.errors import ConfigError, nearest
-from omniloop.core.registry import GROUPS
+from omniloop.core.registry import RUN_KINDS
 from omniloop.imperfection.settings import ImperfectionSettings
 
 
@@ -55,6 +55,8 @@ class SyncConfig(_Strict):
 
     strategy: Literal["prefetch", "postfetch"] = "prefetch"
     decision_period_us: int = Field(default=100_000, ge=1_000)
+    first_decision_us: int = Field(default=0, ge=0)
+    """After render start; with a chunk rule the first chunk sets it."""
     warmup_s: float | Literal["auto"] = "auto"
     duration_s: float | None = Field(default=None, gt=0)
     decisions_per_chunk: int = Field(default=1, ge=1)
@@ -188,5 +190,5 @@ def validate(raw: dict[str, Any]) -> RunConfig:
         ) from None  # fmt: skip
 
 
-GROUP_NAMES = (*GROUPS, "sync", "imperfection", "run")
+GROUP_NAMES = (*RUN_KINDS, "sync", "imperfection", "run")
 """Config groups: each has a folder of YAML files."""

@@ -6,9 +6,11 @@ same arrays, so both give the same scores.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
 
 from omniloop.core.contracts import MetricValue, Plan, Route
 from omniloop.core.motion import ActorMotion, EgoMotion, Mask, Times
@@ -50,6 +52,51 @@ class BlackFrames:
     black: Mask
 
 
+class FrameTiming(Protocol):
+    """What is told of a frame besides its image."""
+
+    @property
+    def camera_id(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def capture_us(self) -> int:
+        """End of its shutter."""
+        ...
+
+    @property
+    def available_us(self) -> int:
+        """When it reaches the policy, or would have."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class LostFrames:
+    """The frames of a camera that an injected fault took.
+
+    Attributes:
+        camera_id: The camera.
+        capture_us: ``(N,)`` of the frames, in the order in which they were missed.
+        available_us: ``(N,)`` when each would have reached the policy, not decreasing.
+    """
+
+    camera_id: str
+    capture_us: Times
+    available_us: Times
+
+
+def lost_frames(frames: Iterable[FrameTiming]) -> tuple[LostFrames, ...]:
+    """Lost frames in the order in which they were missed, by camera, sorted by its id."""
+    times: dict[str, list[tuple[int, int]]] = {}
+    for frame in frames:
+        times.setdefault(frame.camera_id, []).append((frame.capture_us, frame.available_us))
+    return tuple(
+        LostFrames(camera, *np.array(times[camera], dtype=np.int64).T.copy())
+        for camera in sorted(times)
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class RolloutRecord:
     """Everything simulated in a rollout but the images.
@@ -62,6 +109,8 @@ class RolloutRecord:
         decisions: Every call of the policy, in order.
         privileged: What the policy was allowed to see beyond sensors.
         stopped_by: Why it ended before the schedule's end; empty if it did not.
+        lost_frames: By camera, of those that lost any; frames that were due after the end are
+            not among them.
         black_frames: Of one camera, if someone looked at its images; else None.
     """
 
@@ -74,6 +123,7 @@ class RolloutRecord:
     decisions: Sequence[Decision]
     privileged: tuple[str, ...] = ()
     stopped_by: str = ""
+    lost_frames: tuple[LostFrames, ...] = ()
     black_frames: BlackFrames | None = None
 
     def __repr__(self) -> str:

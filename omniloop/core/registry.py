@@ -26,8 +26,12 @@ GROUPS: dict[str, str] = {
     "ground": "omniloop.grounds",
     "metrics": "omniloop.metrics",
     "scenes": "omniloop.scenes",
+    "image_metric": "omniloop.image_metrics",
 }
-"""Kind of plugin (also the name of its config group) to entry-point group."""
+"""Kind of plugin to entry-point group."""
+
+RUN_KINDS = tuple(kind for kind in GROUPS if kind != "image_metric")
+"""Kinds that a run is made of; their names are those of its config groups."""
 
 
 @functools.cache
@@ -48,6 +52,12 @@ def _entry_points(kind: str) -> dict[str, EntryPoint]:
 def available(kind: str) -> dict[str, str]:
     """Return plugin names of a kind with the ``module:Class`` that each stands for."""
     return {name: point.value for name, point in _entry_points(kind).items()}
+
+
+def package_of(kind: str, name: str) -> str:
+    """Return name and version of the package that a plugin comes with; empty if of none."""
+    point = _entry_points(kind).get(name)
+    return "" if point is None or point.dist is None else f"{point.dist.name} {point.dist.version}"
 
 
 def load_class(kind: str, name: str) -> type[Any]:
@@ -114,7 +124,8 @@ def create(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:
     """
     known = parameters(kind, name)
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
-    group = f"{kind}.{name}" if kind == "metrics" else kind  # a run has many metrics
+    many = kind in ("metrics", "image_metric")  # where a run or a comparison has several
+    group = f"{kind}.{name}" if many else kind
     for key in arguments:
         if key not in known and not takes_any:
             raise PluginError(

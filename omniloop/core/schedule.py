@@ -185,6 +185,7 @@ def build_schedule(
     decision_period_us: int,
     warmup_s: float | None,
     duration_s: float | None,
+    first_decision_us: int = 0,
     decisions_per_chunk: int = 1,
     postfetch: bool = False,
 ) -> Schedule:
@@ -196,6 +197,7 @@ def build_schedule(
         decision_period_us: d for per-frame rendering; a chunk rule sets its own.
         warmup_s: None ("auto") for the smallest that covers the policy's histories.
         duration_s: From D0; None for the whole recording.
+        first_decision_us: D0 after R for per-frame rendering; the first chunk sets its own.
         decisions_per_chunk: Above 1 needs `postfetch`.
 
     Raises:
@@ -224,7 +226,7 @@ def build_schedule(
         period = chunk.duration_us // decisions_per_chunk
         first_decision = render_start + chunk.first_frames * chunk.frame_interval_us
     else:
-        period, first_decision = decision_period_us, render_start
+        period, first_decision = decision_period_us, render_start + first_decision_us
 
     if warmup_s is None:
         n_warmup = _auto_warmup(scene, policy, clocks, chunk, first_decision, period)

@@ -25,6 +25,7 @@ from omniloop.metrics.alpasim_shapes import (
     outline,
     placed,
     rounded_sizes,
+    touch,
 )
 
 Index = NDArray[np.intp]
@@ -120,22 +121,21 @@ def plans_collide(
     actor, time = np.nonzero(beyond <= reach_m[:, None])
     count = np.diff(first)[time]
     place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    pose = order[np.repeat(first[time], count) + place]
-    actor, time = np.repeat(actor, count), np.repeat(time, count)
-    away = centres[actor, time] - poses_xy[pose]
-    close = np.hypot(away[:, 0], away[:, 1]) <= reach_m[actor]
-    actor, time, pose = actor[close], time[close], pose[close]
-    if not len(actor):
+    pose, met = order[np.repeat(first[time], count) + place], np.repeat(np.arange(len(time)), count)
+    away = centres[actor, time][met] - poses_xy[pose]
+    close = np.hypot(away[:, 0], away[:, 1]) <= reach_m[actor][met]
+    pose, met = pose[close], met[close]
+    if not len(met):
         return out
     boxes = geometry.interpolate_poses(
         actors.local_to_aabb[actor, lo[time]], actors.local_to_aabb[actor, hi[time]], alpha[time]
     )
     planned = inside[pose]
-    gap_m = distance_m(
+    touching = touch(
         xy[planned], yaw_rad[planned], ego.take(np.zeros_like(pose)),
-        boxes[:, :2], geometry.yaw_rad(boxes), others.take(actor),
+        boxes[met, :2], geometry.yaw_rad(boxes)[met], others.take(actor[met]),
     )  # fmt: skip
-    out[planned[gap_m <= 0.0]] = True
+    out[planned[touching]] = True
     return out
 
 

@@ -67,8 +67,12 @@ class AlpasimMetric:
     `wrong_lane` counts crossing lanes under ego, as it does there.
 
     *Over rollouts* AlpaSim takes the mean over clips for each rollout number, then mean and
-    standard deviation over these, and divides kilometres by incidents:
-    `omniloop.metrics.alpasim_table`.
+    standard deviation over these, and divides kilometres by incidents: `omniloop tables RUN
+    --family alpasim` prints that, each score beside the distance driven in the tube, and says how
+    many rollouts the rule for black images removed, or why it was not applied. A clip is a scene,
+    a rollout's number the rank of its seed in its scene. `run`, `score` and `report` leave it
+    in the run's folder under AlpaSim's names: ``aggregate/metrics_results.txt``,
+    ``metrics_results.parquet`` and ``results-summary.json``.
 
     Args:
         compat: "strict" keeps AlpaSim's known defects, "corrected" mends each.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import shapely
 
 from omniloop.core import geometry
 from omniloop.core.geometry import Array
@@ -44,19 +43,17 @@ class RowRecording:
 def row_recording(record: RolloutRecord, rows: Rows, settings: Settings) -> RowRecording:
     """Compare ego with the recording at every row."""
     path = recorded_centres(record.scene)
-    line = shapely.linestrings(path if len(path) > 1 else np.repeat(path, 2, axis=0))
-    points = shapely.points(rows.ego_xy)
-    length_m = float(shapely.length(line))
+    along_m, from_path_m = geometry.project_on_polyline(rows.ego_xy, path)
+    length_m = float(geometry.arc_length_m(path)[-1])
     progress: Array | str = NO_LENGTH
     if length_m > 0:
-        progress = np.asarray(shapely.line_locate_point(line, points)) / length_m
+        progress = along_m / length_m
     progress_rel: Array | str = RECORDING_ENDS
     from_location_m: Array | str = RECORDING_ENDS
     if rows.times_us[-1] <= record.scene.ego.end_us:
         recorded = box_centres(record.scene, record.scene.ego.sample(rows.times_us))[:, :2]
         progress_rel = _progress_so_far(rows.ego_xy, recorded)
         from_location_m = np.linalg.norm(rows.ego_xy - recorded, axis=1)
-    from_path_m = np.array(shapely.distance(line, points))
     driven_m = geometry.arc_length_m(rows.ego_xy)
     if settings.strict:  # ego projected on the whole of its own path
         driven_m = geometry.project_on_polyline(rows.ego_xy, rows.ego_xy)[0]

@@ -7,6 +7,7 @@ exactly; AlpaSim's own arcs are 64-gons, at most 0.7 mm off for a car.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from omniloop.core.geometry import Array
+from omniloop.core.motion import Mask
 from omniloop.metrics import boxes
 from omniloop.metrics.alpasim_settings import Settings
 from omniloop.metrics.boxes import Rectangles
@@ -73,9 +75,27 @@ def distance_m(
     return np.asarray(boxes.distance_m(one, other) - a.radius_m - b.radius_m)
 
 
+def touch(
+    xy_a: Array, yaw_a: Array, a: RoundedSizes, xy_b: Array, yaw_b: Array, b: RoundedSizes
+) -> Mask:
+    """``(N,)`` whether `distance_m` is 0 or less, told without measuring what is clearly apart."""
+    one = Rectangles(xy_a, yaw_a, a.half_m - a.radius_m[:, None])
+    other = Rectangles(xy_b, yaw_b, b.half_m - b.radius_m[:, None])
+    # Rectangles are at least as far apart as along any of their normals.
+    maybe = np.flatnonzero(boxes.penetration_m(one, other) >= -(a.radius_m + b.radius_m) - 1e-6)
+    out = np.zeros(len(xy_a), dtype=bool)
+    gap_m = boxes.distance_m(one.take(maybe), other.take(maybe))
+    out[maybe] = gap_m - a.radius_m[maybe] - b.radius_m[maybe] <= 0.0
+    return out
+
+
 def outline(half_m: Array, radius_m: float) -> shapely.Geometry:
     """One shape in its own frame: x forward, its centre at the origin."""
-    length, width = half_m
+    return _outline(float(half_m[0]), float(half_m[1]), radius_m)
+
+
+@functools.lru_cache(maxsize=1024)
+def _outline(length: float, width: float, radius_m: float) -> shapely.Geometry:
     corners = [(length, width), (-length, width), (-length, -width), (length, -width)]
     if radius_m == 0.0:
         return shapely.Polygon(corners)
@@ -91,8 +111,14 @@ def bumpers(half_m: Array, radius_m: float) -> tuple[shapely.Geometry, shapely.G
     The front edge of the shrunk box; with round corners the part of the shape within the
     radius of that edge.
     """
-    length, width = half_m
-    shape = outline(half_m, radius_m)
+    return _bumpers(float(half_m[0]), float(half_m[1]), radius_m)
+
+
+@functools.lru_cache(maxsize=64)
+def _bumpers(
+    length: float, width: float, radius_m: float
+) -> tuple[shapely.Geometry, shapely.Geometry]:
+    shape = _outline(length, width, radius_m)
     lines = [shapely.LineString([(x, width), (x, -width)]) for x in (length, -length)]
     if radius_m == 0.0:
         return lines[0], lines[1]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from omniloop.metrics.alpasim_definitions import PREFIX
 from omniloop.metrics.alpasim_settings import Settings
-from omniloop.metrics.alpasim_table import SCORE, Scored, table
+from omniloop.metrics.alpasim_table import SCORE, Scored, Table, table
 
 SCHEMA_VERSION = 1
 
@@ -28,26 +28,28 @@ def results_summary(
         settings: Those of the scores; the defaults if None.
     """
     criteria = settings or Settings()
-    whole = table(results)
-    lines = [line for line in whole.lines if PREFIX + line.name != SCORE]  # AlpaSim averages none
     return {
         "schema_version": SCHEMA_VERSION,
         "scene_score_enabled": True,
         "rollouts": [_rollout(r, run_name, run_uuid) for r in results],
-        "metrics_results": [
-            {
-                "run_uuid": run_uuid,
-                "run_name": run_name,
-                "n_clips": whole.clips,
-                "n_rollouts": whole.numbers,
-                **{line.name: line.mean for line in lines},
-                **{f"{line.name}_std": line.std for line in lines},
-            }
-        ],
+        "metrics_results": [metrics_results(table(results), run_name, run_uuid)],
         "score_criteria": {
             "min_gt_distance_for_full_score_m": criteria.min_gt_distance_m,
             "progress_saturation_threshold": criteria.progress_saturation,
         },
+    }
+
+
+def metrics_results(whole: Table, run_name: str, run_uuid: str) -> dict[str, object]:
+    """The run's row of ``metrics_results``: means and standard deviations; None if undefined."""
+    lines = [line for line in whole.lines if PREFIX + line.name != SCORE]  # AlpaSim averages none
+    return {
+        "run_uuid": run_uuid,
+        "run_name": run_name,
+        "n_clips": whole.clips,
+        "n_rollouts": whole.numbers,
+        **{line.name: line.mean for line in lines},
+        **{f"{line.name}_std": line.std for line in lines},
     }
 
 

@@ -15,7 +15,8 @@ from typing import Protocol
 import numpy as np
 
 from omniloop.core.contracts import MetricValue
-from omniloop.metrics.alpasim_definitions import DEFINITIONS, PREFIX
+from omniloop.metrics.alpasim_aggregate import BLACK
+from omniloop.metrics.alpasim_definitions import DEFINITIONS, OVER_TIME, PREFIX
 
 DISTANCES = (
     ("avg_dist_between_incidents", "offroad_or_collision"),
@@ -51,6 +52,8 @@ class Line:
 
     Attributes:
         name: AlpaSim's.
+        over_time: How rows become the value of a rollout: "max", "min", "last" or "mean"; empty
+            for what is made of such values.
         mean: Over rollout numbers of the mean over clips; None if there is none.
         std: Of these means, with n - 1; None with fewer than two.
         reason: Why there is no mean.
@@ -60,6 +63,7 @@ class Line:
     """
 
     name: str
+    over_time: str
     mean: float | None
     std: float | None
     reason: str
@@ -73,39 +77,58 @@ class Table:
 
     Attributes:
         lines: Scores in the order of their definitions, then the distances between incidents.
-        clips: Scenes.
-        rollouts: Rollouts with scores of this family.
-        numbers: Rollouts of the clip that has most.
-        removed_black: Rollouts that the rule for black images took out.
-        black_unknown: Rollouts in whose images nobody looked.
+        clips: Scenes of which a rollout takes part, mean over rollout numbers.
+        rollouts: Rollouts with scores of this family, those removed for a black image too.
+        numbers: Rollout numbers of which a rollout takes part.
+        without_rows: ``<scene>/<seed>`` of rollouts that broke off or drove nothing.
+        removed_black: ``<scene>/<seed>`` of rollouts that the rule for black images took out.
+        black_unknown: Why the rule was not applied, and to how many rollouts.
     """
 
     lines: tuple[Line, ...]
-    clips: int
+    clips: float
     rollouts: int
     numbers: int
-    removed_black: int
-    black_unknown: int
+    without_rows: tuple[str, ...]
+    removed_black: tuple[str, ...]
+    black_unknown: tuple[tuple[str, int], ...]
 
 
 def table(results: Sequence[Scored]) -> Table:
-    """Sum up a run; results without scores of this family are left out."""
-    scored = [r for r in results if SCORE in r.metrics]
+    """Sum up a run; results without scores of this family are left out.
+
+    Rollouts are numbered before the rule for black images, by which whole rollouts go.
+    """
+    of_family = [r for r in results if SCORE in r.metrics]
+    scored = [r for r in of_family if _has_rows(r)]
     number = _numbers(scored)
     names = [d.name.removeprefix(PREFIX) for d in DEFINITIONS]
-    groups = [[r for r, n in zip(scored, number, strict=True) if n == i] for i in sorted({*number})]
-    black = [_value(r, "img_is_black") for r in scored]
+    left = [(r, n) for r, n in zip(scored, number, strict=True) if _value(r, "img_is_black") != 1.0]
+    groups = [[r for r, n in left if n == i] for i in sorted({n for _, n in left})]
+    unknown: dict[str, int] = {}
+    for result in scored:
+        black = result.metrics.get(PREFIX + "img_is_black")
+        if black is not None and black.value is None:
+            unknown[black.reason] = unknown.get(black.reason, 0) + 1
     return Table(
         lines=(
             *(_line(name, scored, groups) for name in names),
             *(_distance_line(name, flag, scored, groups) for name, flag in DISTANCES),
         ),
-        clips=len({r.scene for r in scored}),
+        clips=float(np.mean([len(group) for group in groups])) if groups else 0.0,
         rollouts=len(scored),
         numbers=len(groups),
-        removed_black=sum(value == 1.0 for value in black),
-        black_unknown=sum(value is None for value in black),
+        without_rows=tuple(f"{r.scene}/{r.seed}" for r in of_family if not _has_rows(r)),
+        removed_black=tuple(
+            f"{r.scene}/{r.seed}" for r in scored if _value(r, "img_is_black") == 1.0
+        ),
+        black_unknown=tuple(unknown.items()),
     )
+
+
+def _has_rows(result: Scored) -> bool:
+    """Whether AlpaSim would have metrics of it: something is defined, or all is gone for black."""
+    return any(m.value is not None for n, m in result.metrics.items() if n.startswith(PREFIX))
 
 
 def _numbers(scored: Sequence[Scored]) -> list[int]:
@@ -165,6 +188,7 @@ def _driven_m(result: Scored) -> float | None:
 def _summed(name: str, means: Sequence[float], reason: str, valid: Sequence[Scored]) -> Line:
     return Line(
         name=name,
+        over_time=OVER_TIME.get(name, ""),
         mean=float(np.mean(means)) if means else None,
         std=float(np.std(means, ddof=1)) if len(means) > 1 else None,
         reason=reason,
@@ -174,9 +198,8 @@ def _summed(name: str, means: Sequence[float], reason: str, valid: Sequence[Scor
 
 
 def _common_reason(scored: Sequence[Scored], name: str) -> str:
-    """The reason of the first rollout, which mostly is that of all."""
-    for result in scored:
-        metric = result.metrics.get(PREFIX + name)
-        if metric is not None and metric.reason:
-            return metric.reason
+    """The reason of the first rollout that was not removed, which mostly is that of all."""
+    found = [m.reason for r in scored if (m := r.metrics.get(PREFIX + name)) is not None]
+    for reason in sorted(filter(None, found), key=lambda reason: reason == BLACK):
+        return reason
     return "no rollout has scores of this family"

@@ -122,7 +122,10 @@ class Contacts:
 def _positions(
     actors: ActorMotion, rows: Index | slice, lo: Index, hi: Index, alpha: Array
 ) -> Array:
-    before, after = actors.local_to_aabb[rows, lo, :2], actors.local_to_aabb[rows, hi, :2]
+    before = actors.local_to_aabb[rows, lo, :2]
+    if lo is hi:  # committed on the grid
+        return before
+    after = actors.local_to_aabb[rows, hi, :2]
     return np.asarray(before + alpha[:, None] * (after - before))
 
 
@@ -152,7 +155,7 @@ def find_overlaps(
     # Circles around footprints sort out the pairs that are far apart, on the grid first.
     reach_m = np.hypot(*vehicle.size_m[:2]) / 2 + np.hypot(*actor_sizes_m[:, :2].T) / 2
     on_grid = slice(None, None, PER_STEP)
-    centres = _positions(actors, slice(None), lo[on_grid], hi[on_grid], alpha[on_grid])
+    centres = _positions(actors, slice(None), *bracket(actors.times_us, fine_us[on_grid]))
     away = centres - at_ego.local_to_aabb[on_grid, :2]
     gap_m = np.hypot(away[..., 0], away[..., 1]) - reach_m[:, None]
     near = present[:, on_grid] & (gap_m < NEAR_M)
@@ -169,13 +172,15 @@ def find_overlaps(
     away = xy - at_ego.local_to_aabb[column, :2]
     meet = np.hypot(away[:, 0], away[:, 1]) < reach_m[row]
     row, column = row[meet], column[meet]
+    depth_m = np.zeros(present.shape)
+    if not len(row):  # most steps of a rollout that is watched
+        return Overlaps(fine_us, seen, depth_m, at_ego)
     poses = actor_poses(actors, row, fine_us[column])
     boxes, sizes = at_ego.local_to_aabb[column], actor_sizes_m[row]
     ego_sizes = np.broadcast_to(vehicle.size_m, sizes.shape)
     found_m = penetration_m(footprints(boxes, ego_sizes), footprints(poses, sizes))
     found_m[found_m <= TOUCH_M] = 0.0
     found_m[vertical_gap_m(boxes, ego_sizes, poses, sizes) > vertical_tolerance_m] = 0.0
-    depth_m = np.zeros(present.shape)
     depth_m[row, column] = found_m
     return Overlaps(fine_us, seen, depth_m, at_ego)
 

@@ -26,6 +26,8 @@ class MetricDefinition:
         undefined: When it has no value; empty if it always has.
         source: Paper, section or code that the definition comes from.
         settings: Thresholds by the name of the setting, with their defaults.
+        version: Raised when the same log gives another value than before; values of two
+            versions are not compared.
     """
 
     name: str
@@ -38,3 +40,4 @@ class MetricDefinition:
     undefined: str
     source: str
     settings: tuple[tuple[str, float | str], ...] = ()
+    version: int = 1

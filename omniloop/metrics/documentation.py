@@ -63,6 +63,9 @@ def _section(name: str, plugin: type[Any]) -> str:
     parts = [f"## {name}\n", prose + "\n", _table(head, rows)]
     parts.append(_grouped("Undefined", [(d.name, d.undefined or "never") for d in found]))
     parts.append(_grouped("Source", [(d.name, d.source) for d in found]))
+    later = [(d.name, str(d.version)) for d in found if d.version != 1]
+    if later:
+        parts.append(_grouped("Version", later))
     defaults = {key: value for d in found for key, value in d.settings}
     if defaults:
         rows_of = [(f"`{k}`", _plain(v), settings.get(k, "")) for k, v in defaults.items()]

@@ -26,8 +26,9 @@ _NO_SECOND = "no disturbed decision is followed by a second of driving"
 def disturbed(record: RolloutRecord) -> Mask:
     """Which decisions ``(D,)`` of `record` were disturbed, as far as it tells.
 
-    A decision is, if its plan came later than the quickest of the rollout's plans, or if ego's
-    position or speed was told wrong at it.
+    A decision is, if its plan came later than the quickest of the rollout's plans, if ego's
+    position or speed was told wrong at it, or if a frame of any camera that it would have been
+    the first to see was lost.
     """
     decisions = record.decisions
     if not decisions:
@@ -42,16 +43,21 @@ def disturbed(record: RolloutRecord) -> Mask:
     speed = np.interp(since, true.times_us - true.times_us[0], true.dynamics[:, 0])
     told_speed = np.interp(since, told.times_us - true.times_us[0], told.dynamics[:, 0])
     wrong = (np.linalg.norm(off, axis=1) > NOISE_M) | (np.abs(told_speed - speed) > NOISE_MPS)
-    return np.asarray((late > late.min()) | wrong)
+    out = np.asarray((late > late.min()) | wrong)
+    for lost in record.lost_frames:
+        first = np.searchsorted(times, lost.available_us)
+        out[first[first < len(times)]] = True
+    return out
 
 
 class FaultReactionMetric:
     """How plans and speed change at decisions that injected faults disturbed.
 
     A decision is disturbed if its plan came later than the quickest plan of the rollout
-    (latency with jitter), or if the policy was told a position or speed of ego that is off by
-    more than 1 mm or 1 mm/s (noise, delay). Frames that were lost or late, and actors that were
-    hidden, are in the log but not in what scores are made from: they do not count here.
+    (latency with jitter), if the policy was told a position or speed of ego that is off by
+    more than 1 mm or 1 mm/s (noise, delay), or if a frame was lost that would have reached it
+    since its decision before. A frame that stays in the policy's history for longer counts at
+    the first decision only. Late and worse frames and hidden actors do not count here.
 
     The deviation of a plan from the one before is that of `plan_consistency`, over pairs of
     which a plan is of a disturbed decision; the details hold that of all other pairs. The change

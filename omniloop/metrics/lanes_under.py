@@ -193,7 +193,11 @@ def lanes_under(record: RolloutRecord) -> LanesUnder:
     )
     shapes = lane_shapes(record.scene.map)
     flat = points.reshape(-1, 2)
-    point, lane = shapes.tree.query(shapely.points(flat))
+    # One box around all points of a sample: few shapes to make, and the points decide.
+    low, high = points.min(axis=1), points.max(axis=1)
+    sample, lane = shapes.tree.query(shapely.box(*low.T, *high.T))
+    point = (sample[:, None] * points.shape[1] + np.arange(points.shape[1])).reshape(-1)
+    lane = np.repeat(lane, points.shape[1])
     held = shapely.intersects_xy(shapes.polygons[lane], flat[point, 0], flat[point, 1])
     point, lane = point[held], lane[held]
     met = np.unique(lane)

@@ -10,6 +10,7 @@ from omniloop.core.record import RolloutRecord
 from omniloop.metrics.definition import MetricDefinition
 from omniloop.metrics.nuplan_collisions import NuplanCollisionsMetric
 from omniloop.metrics.nuplan_comfort import NuplanComfortMetric
+from omniloop.metrics.nuplan_definition import nuplan_score
 from omniloop.metrics.nuplan_drivable_area import NuplanDrivableAreaMetric
 from omniloop.metrics.nuplan_driving_direction import NuplanDrivingDirectionMetric
 from omniloop.metrics.nuplan_progress import NuplanProgressMetric
@@ -66,20 +67,16 @@ class NuplanClsMetric:
     """
 
     definitions: ClassVar[tuple[MetricDefinition, ...]] = (
-        MetricDefinition(
-            name=NAME,
-            family="nuplan",
-            unit="1",
+        nuplan_score(
+            NAME,
             formula="C DA MP DD (5 P + 5 TTC + 4 SL + 2 CF) / 16 of no_ego_at_fault_collisions,"
             " drivable_area_compliance, ego_is_making_progress, driving_direction_compliance,"
             " ego_progress_along_expert_route, time_to_collision_within_bound,"
             " speed_limit_compliance and ego_is_comfortable; a term that is not defined is left"
             " out, with its weight",
             over_time="as its terms",
-            over_rollouts="mean",
-            better="higher",
-            undefined="nothing was driven; none of P, TTC, SL and CF is defined",
-            source="nuplan-devkit, closed_loop_*_weighted_average.yaml",
+            undefined="none of P, TTC, SL and CF is defined",
+            source="closed_loop_*_weighted_average.yaml",
         ),
     )
     names: ClassVar[tuple[str, ...]] = tuple(d.name for d in definitions)

@@ -14,6 +14,7 @@ from omniloop.core.once import once_per_object
 from omniloop.core.record import RolloutRecord
 from omniloop.metrics.definition import MetricDefinition
 from omniloop.metrics.lanes_under import ONE, lane_shapes, lanes_under
+from omniloop.metrics.nuplan_definition import nuplan_score
 from omniloop.metrics.nuplan_faults import OBJECT, VEHICLE, VRU, collisions
 from omniloop.metrics.samples import score_samples
 from omniloop.metrics.values import NOTHING_DRIVEN, undefined
@@ -75,10 +76,8 @@ class NuplanCollisionsMetric:
     """C of nuPlan's closed-loop score: 1, 0.5 after one hit of an object, else 0."""
 
     definitions: ClassVar[tuple[MetricDefinition, ...]] = (
-        MetricDefinition(
-            name=NAME,
-            family="nuplan",
-            unit="1",
+        nuplan_score(
+            NAME,
             formula="the product over VRUs, vehicles and objects of max(0, 1 - n / (allowed + 1));"
             " n contacts at fault, allowed 0, 0 and 1. The first of these names a contact: ego at"
             " 0.05 m/s or less (not at fault); the actor at 0.05 m/s or less (at fault); its"
@@ -86,11 +85,8 @@ class NuplanCollisionsMetric:
             " meets its box (at fault); else lateral, at fault if ego's corners are not all in"
             " one lane or in it and its successors",
             over_time="each actor counts once, at its first contact",
-            over_rollouts="mean",
-            better="higher",
-            undefined="nothing was driven; the fault of a lateral contact decides and the map has"
-            " no lanes",
-            source="nuplan-devkit, no_ego_at_fault_collisions.py and collision_utils.py",
+            undefined="the fault of a lateral contact decides and the map has no lanes",
+            source="no_ego_at_fault_collisions.py and collision_utils.py",
         ),
     )
     names: ClassVar[tuple[str, ...]] = tuple(d.name for d in definitions)

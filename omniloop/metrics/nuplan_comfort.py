@@ -9,6 +9,7 @@ from omniloop.core.once import once_per_object
 from omniloop.core.record import RolloutRecord
 from omniloop.metrics.comfort_filters import ComfortSeries, comfort_of
 from omniloop.metrics.definition import MetricDefinition
+from omniloop.metrics.nuplan_definition import nuplan_score
 from omniloop.metrics.samples import score_samples
 from omniloop.metrics.values import NOTHING_DRIVEN, undefined
 
@@ -58,9 +59,8 @@ class NuplanComfortMetric:
     """CF of nuPlan's closed-loop score: 1 if every sample is within all bounds, else 0."""
 
     definitions: ClassVar[tuple[MetricDefinition, ...]] = (
-        MetricDefinition(
-            name=NAME,
-            family="nuplan",
+        nuplan_score(
+            NAME,
             unit="0 or 1",
             formula="1 if at all samples longitudinal acceleration is within -4.05 and 2.40 m/s2,"
             " lateral within 4.89 m/s2, jerk of its size within 8.37 m/s3, longitudinal jerk"
@@ -72,9 +72,8 @@ class NuplanComfortMetric:
             " those that its simulator states",
             over_time="every sample",
             over_rollouts="rate",
-            better="higher",
-            undefined="nothing was driven; fewer than 4 samples",
-            source="nuplan-devkit, ego_is_comfortable.py and state_extractors.py",
+            undefined="fewer than 4 samples",
+            source="ego_is_comfortable.py and state_extractors.py",
         ),
     )
     names: ClassVar[tuple[str, ...]] = tuple(d.name for d in definitions)

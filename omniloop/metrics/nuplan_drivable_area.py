@@ -15,6 +15,7 @@ from omniloop.core.record import RolloutRecord
 from omniloop.metrics.definition import MetricDefinition
 from omniloop.metrics.excursions import NEVER_ON, NO_SURFACE
 from omniloop.metrics.lanes_under import CENTRE, CORNERS, LanesUnder, lane_shapes, lanes_under
+from omniloop.metrics.nuplan_definition import nuplan_score
 from omniloop.metrics.samples import ignored_since_handover, score_samples
 from omniloop.metrics.values import NOTHING_DRIVEN, undefined
 from omniloop.scenes.surface import drivable_surface
@@ -72,19 +73,16 @@ class NuplanDrivableAreaMetric:
     """DA of nuPlan's closed-loop score: 0 once a corner is 0.3 m or more off, else 1."""
 
     definitions: ClassVar[tuple[MetricDefinition, ...]] = (
-        MetricDefinition(
-            name=NAME,
-            family="nuplan",
+        nuplan_score(
+            NAME,
             unit="0 or 1",
             formula="0 if at any sample a corner of ego's footprint is in no lane, 0.3 m or more"
             " from the drivable surface, and 0.3 m or more from every lane that the box's centre"
             " is in; else 1",
             over_time="any sample; those at handover do not count until ego is on the surface",
-            over_rollouts="mean",
-            better="higher",
-            undefined="nothing was driven; the map has no drivable areas and no lane polygons;"
+            undefined="the map has no drivable areas and no lane polygons;"
             " ego is off the surface throughout",
-            source="nuplan-devkit, drivable_area_compliance.py",
+            source="drivable_area_compliance.py",
         ),
     )
     names: ClassVar[tuple[str, ...]] = tuple(d.name for d in definitions)

@@ -15,6 +15,7 @@ from omniloop.core.record import RolloutRecord
 from omniloop.core.time import SCORE_STEP_US, US_PER_S
 from omniloop.metrics.definition import MetricDefinition
 from omniloop.metrics.lanes_under import CENTRE, NO_LANES, LanesUnder, lane_shapes, lanes_under
+from omniloop.metrics.nuplan_definition import nuplan_score
 from omniloop.metrics.samples import score_samples
 from omniloop.metrics.values import NOTHING_DRIVEN, undefined
 
@@ -44,7 +45,8 @@ def progress_in_lane_m(lane: NDArray[np.intp], s_m: Array) -> Array:
     """Progress ``(K,)`` along the lane since the sample before.
 
     0 in no lane, and until ego has been in a lane at two samples before this one, as in
-    nuPlan's code; the first lane needs one.
+    nuPlan's code; the first lane needs one. Back in the lane that it left for none, ego is
+    in it anew; nuPlan's code adds what was made beside it.
 
     Args:
         lane: ``(K,)`` of `lane_of_centre`.
@@ -95,19 +97,15 @@ class NuplanDrivingDirectionMetric:
     """DD of nuPlan's closed-loop score."""
 
     definitions: ClassVar[tuple[MetricDefinition, ...]] = (
-        MetricDefinition(
-            name=NAME,
-            family="nuplan",
-            unit="1",
+        nuplan_score(
+            NAME,
             formula="1 if m < 2 m, 0.5 if m < 6 m, else 0; m is the most that the box's centre goes"
             " back along the centre line of its lane within the last 1 s (the last 11 steps, as in"
             " nuPlan's code). Of several lanes one outside an intersection counts, then the one"
             " nearest to ego's heading; changing lanes and being in none are steps of 0",
             over_time="the worst second",
-            over_rollouts="mean",
-            better="higher",
-            undefined="nothing was driven; the map has no lanes",
-            source="nuplan-devkit, driving_direction_compliance.py",
+            undefined="the map has no lanes",
+            source="driving_direction_compliance.py",
         ),
     )
     names: ClassVar[tuple[str, ...]] = tuple(d.name for d in definitions)

@@ -14,6 +14,7 @@ from omniloop.core.once import once_per_object
 from omniloop.core.record import RolloutRecord
 from omniloop.metrics.definition import MetricDefinition
 from omniloop.metrics.lanes_under import NO_LANES, lane_shapes
+from omniloop.metrics.nuplan_definition import nuplan_score
 from omniloop.metrics.nuplan_human import human_record
 from omniloop.metrics.nuplan_route import route_offsets
 from omniloop.metrics.samples import score_samples
@@ -78,20 +79,16 @@ def _scores(record: RolloutRecord) -> list[MetricValue]:
     ]
 
 
-_ALONG = MetricDefinition(
-    name=NAMES[0],
-    family="nuplan",
-    unit="1",
+_ALONG = nuplan_score(
+    NAMES[0],
     formula="P = min(1, max(p_ego, 2 m) / max(p_expert, 2 m)); 0 if p_ego < -2 m; 1 if no lane is"
     " under the recording. p: distance along the route from the first sample to the last one on"
     " it. The route, in place of nuPlan's roadblocks, is the path of the recorded box centre"
     " matched to the centre lines of its lanes; ego is on it while its box's centre is in a lane"
     " within 45 degrees of its direction, and at most 12 m away",
     over_time="from handover to the last score sample, ego's and the recording's",
-    over_rollouts="mean",
-    better="higher",
-    undefined="nothing was driven; the map has no lanes; the recording ends before the rollout",
-    source="nuplan-devkit, ego_progress_along_expert_route.py",
+    undefined="the map has no lanes; the recording ends before the rollout",
+    source="ego_progress_along_expert_route.py",
 )
 
 

@@ -13,6 +13,7 @@ from omniloop.core.record import RolloutRecord
 from omniloop.core.time import US_PER_S
 from omniloop.metrics.definition import MetricDefinition
 from omniloop.metrics.lanes_under import CENTRE, NO_LANES, LanesUnder, lane_shapes, lanes_under
+from omniloop.metrics.nuplan_definition import nuplan_score
 from omniloop.metrics.samples import score_samples
 from omniloop.metrics.values import NOTHING_DRIVEN, undefined
 
@@ -81,19 +82,15 @@ class NuplanSpeedLimitMetric:
     """SL of nuPlan's closed-loop score."""
 
     definitions: ClassVar[tuple[MetricDefinition, ...]] = (
-        MetricDefinition(
-            name=NAME,
-            family="nuplan",
-            unit="1",
+        nuplan_score(
+            NAME,
             formula="SL = max(0, 1 - sum(over dt) / (2.23 m/s T)); over is ego's speed less the"
             " limit, not below 0, and 0 where no limit is known; the limit is the greatest of the"
             " lanes that the box's centre is in (outside intersections first; a lane of an"
             " intersection without one has that of the lanes before and after it)",
             over_time="the mean over the samples, of duration T",
-            over_rollouts="mean",
-            better="higher",
-            undefined="nothing was driven; the map has no lanes; no limit is known where ego drove",
-            source="nuplan-devkit, speed_limit_compliance.py",
+            undefined="the map has no lanes; no limit is known where ego drove",
+            source="speed_limit_compliance.py",
         ),
     )
     names: ClassVar[tuple[str, ...]] = tuple(d.name for d in definitions)

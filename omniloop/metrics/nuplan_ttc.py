@@ -17,6 +17,7 @@ from omniloop.metrics.contacts import VERTICAL_TOLERANCE_M
 from omniloop.metrics.definition import MetricDefinition
 from omniloop.metrics.lanes_under import RIG, lanes_under
 from omniloop.metrics.nuplan_collisions import beside_lane
+from omniloop.metrics.nuplan_definition import nuplan_score
 from omniloop.metrics.nuplan_faults import (
     BEHIND_RAD,
     collisions,
@@ -143,9 +144,8 @@ class NuplanTtcMetric:
     """TTC of nuPlan's closed-loop score: 1 if ego never comes within 0.95 s of a collision."""
 
     definitions: ClassVar[tuple[MetricDefinition, ...]] = (
-        MetricDefinition(
-            name=NAME,
-            family="nuplan",
+        nuplan_score(
+            NAME,
             unit="0 or 1",
             formula="1 if the least time to collision exceeds 0.95 s. At each sample ego's box and"
             " the actors' go on at their speed along their heading for 0.1, 0.2, ..., 2.9 s; the"
@@ -156,10 +156,8 @@ class NuplanTtcMetric:
             " an ego at 0.005 m/s or less; a contact at fault is a time of 0. Actors of class"
             " OTHER and those seen once do not move",
             over_time="the least over all samples",
-            over_rollouts="mean",
-            better="higher",
-            undefined="nothing was driven; the map has no lanes and that decides",
-            source="nuplan-devkit, time_to_collision_within_bound.py",
+            undefined="the map has no lanes and that decides",
+            source="time_to_collision_within_bound.py",
         ),
     )
     names: ClassVar[tuple[str, ...]] = tuple(d.name for d in definitions)

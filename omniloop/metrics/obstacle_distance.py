@@ -15,6 +15,9 @@ from omniloop.metrics.nuplan_faults import overlapping_since_handover
 from omniloop.metrics.samples import score_samples
 from omniloop.metrics.values import NEVER_DRIVEN, NOTHING_DRIVEN, own, undefined
 
+CLOSE_M = 15.0
+"""Whose circles are this near is looked at before all others."""
+
 NO_ACTOR = "no actor is ever present at ego's height"
 
 
@@ -39,28 +42,35 @@ class ObstacleDistanceMetric:
         samples = score_samples(record)
         if samples is None:
             return undefined(self.names, NOTHING_DRIVEN)
-        scene = record.scene
         looked_at = samples.actors.valid & ~overlapping_since_handover(record)
-        row, column = np.nonzero(looked_at)
-        poses, sizes = samples.actors.local_to_aabb[row, column], scene.actor_sizes_m[row]
-        ego = samples.ego.local_to_aabb[column]
-        ego_sizes = np.broadcast_to(scene.vehicle.size_m, sizes.shape)
-        level = vertical_gap_m(ego, ego_sizes, poses, sizes) <= VERTICAL_TOLERANCE_M
+        # Circles inside and around the rectangles bound their distance from above and below.
+        scene, size = record.scene, record.scene.vehicle.size_m
+        sizes_m = scene.actor_sizes_m
+        away = samples.actors.local_to_aabb[..., :2] - samples.ego.local_to_aabb[:, :2]
+        centres_m = np.hypot(away[..., 0], away[..., 1])
+        inside = (sizes_m[:, :2].min(axis=1) + size[:2].min()) / 2
+        around = (np.hypot(*sizes_m[:, :2].T) + np.hypot(*size[:2])) / 2
+        at_least_m = centres_m - around[:, None]
+        # Heights of those close by are looked at first: mostly one of them is level with ego.
+        for within_m in (CLOSE_M, np.inf):
+            row, column = np.nonzero(looked_at & (at_least_m <= within_m))
+            poses, sizes = samples.actors.local_to_aabb[row, column], sizes_m[row]
+            ego, ego_sizes = samples.ego.local_to_aabb[column], np.broadcast_to(size, sizes.shape)
+            level = vertical_gap_m(ego, ego_sizes, poses, sizes) <= VERTICAL_TOLERANCE_M
+            at_most_m = (centres_m[row, column] - inside[row])[level]
+            bound_m = max(float(at_most_m.min(initial=np.inf)), 0.0)
+            if bound_m <= within_m:
+                break
         if not level.any():
             return undefined(self.names, NO_ACTOR)
-        # Circles inside and around the rectangles bound their distance from above and below.
-        centres_m = np.hypot(*(poses[:, :2] - ego[:, :2]).T)
-        inside = (sizes[:, :2].min(axis=1) + ego_sizes[:, :2].min(axis=1)) / 2
-        around = (np.hypot(*sizes[:, :2].T) + np.hypot(*ego_sizes[:, :2].T)) / 2
-        bound_m = max(float((centres_m - inside)[level].min()), 0.0)
-        near = np.flatnonzero(level & (centres_m - around <= bound_m))
-        away = distance_m(
+        near = np.flatnonzero(level & (at_least_m[row, column] <= bound_m))
+        gap_m = distance_m(
             footprints(ego[near], ego_sizes[near]), footprints(poses[near], sizes[near])
         )
-        nearest = int(np.argmin(away))
+        nearest = int(np.argmin(gap_m))
         at = near[nearest]
         details: dict[str, object] = {
             "actor_id": scene.actors[row[at]].id,
             "at_us": int(samples.times_us[column[at]]),
         }
-        return [MetricValue("obstacle_distance_min_m", float(away[nearest]), details=details)]
+        return [MetricValue("obstacle_distance_min_m", float(gap_m[nearest]), details=details)]

@@ -72,15 +72,16 @@ def nearest_s(
 ) -> Nearest:
     """Times to collision with the actors of a mask ``(A, K)``, in steps of 0.1 s."""
     row, column = np.nonzero(wanted)
-    poses, sizes = samples.actors.local_to_aabb[row, column], record.scene.actor_sizes_m[row]
-    ego = samples.ego.local_to_aabb[column]
-    ego_sizes = np.broadcast_to(record.scene.vehicle.size_m, sizes.shape)
+    all_sizes, size = record.scene.actor_sizes_m, record.scene.vehicle.size_m
+    away = samples.actors.local_to_aabb[row, column, :2] - samples.ego.local_to_aabb[column, :2]
     relative = samples.actor_velocity_mps[row, column] - samples.ego.velocity_mps[column]
     # Who is too far away to be reached within the horizon is left out first.
-    reach = (np.hypot(*sizes[:, :2].T) + np.hypot(*ego_sizes[:, :2].T)) / 2
-    gap = np.hypot(*(poses[:, :2] - ego[:, :2]).T) - reach
-    close = gap <= np.hypot(*relative.T) * horizon_s
-    close &= vertical_gap_m(ego, ego_sizes, poses, sizes) <= VERTICAL_TOLERANCE_M
+    reach = (np.hypot(*all_sizes[:, :2].T) + np.hypot(*size[:2])) / 2
+    reached = np.hypot(*away.T) - reach[row] <= np.hypot(*relative.T) * horizon_s
+    row, column, relative = row[reached], column[reached], relative[reached]
+    poses, sizes = samples.actors.local_to_aabb[row, column], all_sizes[row]
+    ego, ego_sizes = samples.ego.local_to_aabb[column], np.broadcast_to(size, sizes.shape)
+    close = vertical_gap_m(ego, ego_sizes, poses, sizes) <= VERTICAL_TOLERANCE_M
     row, column = row[close], column[close]
     a: Rectangles = footprints(ego[close], ego_sizes[close])
     b: Rectangles = footprints(poses[close], sizes[close])

@@ -19,7 +19,7 @@ from omniloop.core.contracts import (
 )
 from omniloop.core.errors import PolicyError, ServiceError
 from omniloop.core.motion import ActorMotion, EgoMotion, Trajectory
-from omniloop.core.record import Decision, RolloutRecord
+from omniloop.core.record import Decision, RolloutRecord, lost_frames
 from omniloop.core.replay import RecordedEgo
 from omniloop.core.route import route_at
 from omniloop.orchestrator.events import Event, EventQueue, Phase
@@ -95,6 +95,7 @@ class _Loop:
         self._ahead: tuple[int, EgoMotion, Route | None] | None = None
         self._anticipate = getattr(sessions.policy, "anticipate", None)
         self._stopped_by = ""
+        self._lost: list[CameraFrame] = []
         self._handlers = {
             Phase.FRAME: self._deliver,
             Phase.POLICY: self._decide,
@@ -133,13 +134,14 @@ class _Loop:
             session_id=self._spec.session_id, scene=self._scene, schedule=schedule,
             ego=self._world.ego_true, ego_estimated=self._world.ego_estimated, actors=self._world.actors,
             decisions=tuple(self._plans.decisions), privileged=tuple(sorted(self._policy_spec.privileged)),
-            stopped_by=self._stopped_by,
+            stopped_by=self._stopped_by, lost_frames=lost_frames(self._lost),
         )  # fmt: skip
 
     async def _deliver(self, event: Event) -> None:
         frame = event.payload
         assert isinstance(frame, CameraFrame)
         if frame.is_lost:
+            self._lost.append(frame)
             self._record.lost_frame(frame)
             return
         self._frames.add(frame)

@@ -94,6 +94,17 @@ def score_names(results: Iterable[RolloutResult]) -> list[str]:
     return list(dict.fromkeys(name for result in results for name in result.metrics))
 
 
+def per_km_names(present: Sequence[str]) -> list[str]:
+    """Scores per km that can be made of those present: ``incident_per_km`` and so on."""
+    made = (f"{flag}_per_km" for flag, km, _ in PER_KM if flag in present and km in present)
+    return [name for name in made if name not in present]
+
+
+def parts_per_km(name: str) -> tuple[str, str, str]:
+    """The flag, the distance and that in words, of a score per km."""
+    return next(entry for entry in PER_KM if f"{entry[0]}_per_km" == name)
+
+
 def matrix(results: Sequence[RolloutResult], names: Sequence[str]) -> Array:
     """Scores ``(rollouts, names)``, NaN where one is not defined."""
     out = np.full((len(results), len(names)), np.nan)
@@ -148,9 +159,12 @@ def aggregate(
     Args:
         definitions: How each score is brought together; a score without one is a mean.
         label: The group's name.
-        names: Scores wanted; all if None.
+        names: Scores wanted, those of `per_km_names` too; all if None.
     """
-    names = score_names(results) if names is None else list(names)
+    present = score_names(results)
+    derived = per_km_names(present)
+    per_km = [name for name in derived if names is None or name in names]
+    names = present if names is None else [name for name in names if name not in derived]
     reductions: dict[str, Reduction] = {
         name: definitions[name].over_rollouts if name in definitions else "mean" for name in names
     }
@@ -160,7 +174,7 @@ def aggregate(
         else score
         for score in reduced(results, reductions)
     ]
-    found += _per_km(results, names)
+    found += _per_km(results, per_km)
     scenes = len({result.scene for result in results})
     return Aggregate(label, tuple(found), outcome_counts(results), len(results), scenes)
 
@@ -224,34 +238,37 @@ def _scaled(interval: Interval, factor: int) -> Interval:
     return Interval(interval.low * factor, interval.high * factor, method=interval.method)
 
 
+def flags_and_km(results: Sequence[RolloutResult], names: Sequence[str]) -> tuple[Array, Array]:
+    """Flags and distances [km] of scores per km, each ``(rollouts, names)``, NaN unless both are."""
+    parts = [parts_per_km(name) for name in names]
+    flags = matrix(results, [flag for flag, _, _ in parts])
+    km = matrix(results, [distance for _, distance, _ in parts]) / 1000
+    both = ~np.isnan(flags) & ~np.isnan(km)
+    return np.where(both, flags, np.nan), np.where(both, km, np.nan)
+
+
 def _per_km(results: Sequence[RolloutResult], names: Sequence[str]) -> list[Score]:
     """Incidents per km, each of the flags that are there with its distance."""
-    present = set(names)
-    wanted = [entry for entry in PER_KM if entry[0] in present and entry[1] in present]
-    if not wanted:
+    if not names:
         return []
     scenes, scene = scene_index(results)
-    flags = matrix(results, [flag for flag, _, _ in wanted])
-    km = matrix(results, [distance for _, distance, _ in wanted]) / 1000
-    both = ~np.isnan(flags) & ~np.isnan(km)
-    flags, km = np.where(both, flags, np.nan), np.where(both, km, np.nan)
+    flags, km = flags_and_km(results, names)
     per_scene = scene_means(flags, scene, len(scenes))
     length = scene_means(km, scene, len(scenes))
     intervals = mean_intervals(per_scene, length)
     out = []
-    for k, (name, _, where) in enumerate(wanted):
+    for k, name in enumerate(names):
         total = float(np.nansum(length[:, k]))
         value = float(np.nansum(per_scene[:, k])) / total if total > 0 else None
-        valid = int(both[:, k].sum())
+        valid = int((~np.isnan(flags[:, k])).sum())
         reason = "" if value is not None else "no distance" if valid else "defined in no rollout"
         out.append(
             Score(
-                name=f"{name}_per_km", unit="1/km", reduction="per km", better="lower",
-                value=value, reason=reason,
+                name=name, unit="1/km", reduction="per km", better="lower", value=value, reason=reason,
                 interval=intervals[k] if value is not None else no_interval(reason),
                 valid=valid, rollouts=len(results),
                 scenes=int((~np.isnan(per_scene[:, k])).sum()), count=int(np.nansum(flags[:, k])),
-                basis=f"{float(np.nansum(km[:, k])):.3f} km {where}",
+                basis=f"{float(np.nansum(km[:, k])):.3f} km {parts_per_km(name)[2]}",
             )
         )  # fmt: skip
     return out

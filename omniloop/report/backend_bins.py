@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from omniloop.core.errors import ConfigError
 from omniloop.core.geometry import Array
 from omniloop.report.backends import Clips
-from omniloop.report.image_difference import psnr_db
-from omniloop.report.intervals import Interval, bootstrap
+from omniloop.report.image_metrics.contract import Estimate, ImageScore
 from omniloop.report.svg import Series, line_chart, standalone, style_of
 from omniloop.report.tabular import Table, Value, text
 
@@ -23,14 +22,13 @@ EDGES_M = (0.5, 1.0, 2.0, 4.0)
 """Where a bin ends and the next begins; the first begins at 0, the last has no end."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bin:
     """Clips of one backend whose mean deviation lies in ``[low_m, high_m)``.
 
     Attributes:
         deviation_m: Mean over the frames.
-        ssim, mse, gradient_error: Means over the frames.
-        intervals: Of these three: 95 %, over scenes.
+        estimates: By name of the score.
     """
 
     low_m: float
@@ -40,27 +38,16 @@ class Bin:
     rollouts: int
     scenes: int
     deviation_m: float
-    ssim: float
-    mse: float
-    gradient_error: float
-    intervals: tuple[Interval, Interval, Interval]
+    estimates: Mapping[str, Estimate]
 
     @property
     def label(self) -> str:
         """Such as "0.5-1" or "4+"."""
         return f"{self.low_m:g}+" if math.isinf(self.high_m) else f"{self.low_m:g}-{self.high_m:g}"
 
-    @property
-    def psnr_db(self) -> tuple[float | None, float | None, float | None]:
-        """Of the mean squared error, and its interval; None where it is infinite or undefined."""
-        low, high = self.intervals[1].low, self.intervals[1].high
-        return _psnr(self.mse), _psnr(high), _psnr(low)
 
-
-def _psnr(mean_squared_error: float | None) -> float | None:
-    if mean_squared_error is None or mean_squared_error <= 0:
-        return None
-    return psnr_db(mean_squared_error)
+Backends = Sequence[tuple[Clips, Sequence[Bin]]]
+"""Backends with their bins; the states are the same, so all have the same bins."""
 
 
 def check_edges(edges_m: Sequence[float]) -> tuple[float, ...]:
@@ -79,7 +66,7 @@ def check_edges(edges_m: Sequence[float]) -> tuple[float, ...]:
 
 
 def bins_of(clips: Clips, edges_m: Sequence[float] = EDGES_M) -> list[Bin]:
-    """Group clips by their mean deviation; bins without a clip are left out.
+    """Group clips by their mean deviation and score the groups; empty bins are left out.
 
     Raises:
         ConfigError: the edges are not positive, finite and increasing.
@@ -94,103 +81,117 @@ def bins_of(clips: Clips, edges_m: Sequence[float] = EDGES_M) -> list[Bin]:
 
 
 def _bin(clips: Clips, chosen: NDArray[np.intp], low_m: float, high_m: float) -> Bin:
-    frames, sums = clips.frames[chosen], clips.sums[chosen]
-    names, scene = np.unique(clips.scenes[chosen], return_inverse=True)
-    values, weights = np.zeros((len(names), 3)), np.zeros((len(names), 3))
-    np.add.at(values, scene, sums)
-    np.add.at(weights, scene, frames[:, None])
-    ssim, mse, gradient = (sums.sum(axis=0) / frames.sum()).tolist()
-    first, second, third = bootstrap(values, weights)
+    frames, scenes = clips.frames[chosen], clips.scenes[chosen]
+    estimates: dict[str, Estimate] = {}
+    for name, metric in clips.metrics.items():
+        found = metric.score([clips.measured[name][k] for k in chosen], scenes)
+        estimates.update(zip((s.name for s in metric.scores), found, strict=True))
     return Bin(
         low_m=low_m, high_m=high_m, clips=len(chosen), frames=int(frames.sum()),
-        rollouts=len(np.unique(clips.rollouts[chosen])), scenes=len(names),
-        deviation_m=float(clips.deviation_m[chosen] @ frames / frames.sum()),
-        ssim=ssim, mse=mse, gradient_error=gradient, intervals=(first, second, third),
+        rollouts=len(np.unique(clips.rollouts[chosen])), scenes=len(np.unique(scenes)),
+        deviation_m=float(clips.deviation_m[chosen] @ frames / frames.sum()), estimates=estimates,
     )  # fmt: skip
 
 
-def full_table(backends: Sequence[tuple[Clips, Sequence[Bin]]], reference: str) -> Table:
-    """A row per backend and bin, every number in full."""
+def full_table(backends: Backends, reference: str) -> Table:
+    """A row per backend and bin, every number in full; what is undefined in the last column."""
+    scores = _scores(backends)
     rows: list[tuple[Value, ...]] = []
     for clips, bins in backends:
         for b in bins:
-            ssim, _, gradient = b.intervals
             high = None if math.isinf(b.high_m) else b.high_m
+            values: list[Value] = []
+            for score in scores:
+                found = b.estimates[score.name]
+                values += [found.value]
+                values += [found.interval.low, found.interval.high] if score.has_interval else []
+            why = [f"{s.name}: {b.estimates[s.name].reason}" for s in scores]
+            undefined = [w for w, s in zip(why, scores, strict=True) if b.estimates[s.name].reason]
             rows.append(
                 (
-                    clips.name, reference, b.low_m, high, b.deviation_m, b.clips, b.frames, b.rollouts, b.scenes,
-                    b.ssim, ssim.low, ssim.high, *b.psnr_db,
-                    b.gradient_error, gradient.low, gradient.high,
+                    clips.name, reference, b.low_m, high, b.deviation_m, b.clips, b.frames,
+                    b.rollouts, b.scenes, *values, "; ".join(undefined) or None,
                 )
             )  # fmt: skip
+    columns = [
+        name
+        for s in scores
+        for name in ((s.name, f"{s.name}_low", f"{s.name}_high") if s.has_interval else (s.name,))
+    ]
     headers = (
-        "backend", "reference", "from_m", "to_m", "deviation_mean_m", "clips", "frames", "rollouts", "scenes",
-        "ssim", "ssim_low", "ssim_high", "psnr_db", "psnr_db_low", "psnr_db_high",
-        "gradient_error", "gradient_error_low", "gradient_error_high",
+        "backend", "reference", "from_m", "to_m", "deviation_mean_m", "clips", "frames",
+        "rollouts", "scenes", *columns, "undefined",
     )  # fmt: skip
     return Table("backends", _title(reference), headers, tuple(rows))
 
 
-def brief_table(backends: Sequence[tuple[Clips, Sequence[Bin]]], reference: str) -> Table:
-    """A row per backend and bin, intervals beside the numbers."""
+def brief_table(backends: Backends, reference: str, absent: Sequence[str] = ()) -> Table:
+    """A row per backend and bin, intervals beside the numbers.
+
+    Args:
+        absent: Notes of the metrics that gave no scores.
+    """
+    scores = _scores(backends)
     rows: list[tuple[Value, ...]] = []
     notes = ["deviation: ego from the recorded path, mean of a clip; a bin holds its lower end"]
     for clips, bins in backends:
         notes += [f"{clips.name}: {note}" for note in clips.notes]
-        for b in bins:
-            ssim, _, gradient = b.intervals
-            psnr, low, high = b.psnr_db
-            rows.append(
-                (
-                    clips.name, b.label, b.clips, b.scenes, _with(b.ssim, ssim.low, ssim.high),
-                    "identical" if psnr is None else _with(psnr, low, high),
-                    _with(b.gradient_error, gradient.low, gradient.high),
-                )
-            )  # fmt: skip
-    if any(i.reason for _, bins in backends for b in bins for i in b.intervals):
+        rows += [
+            (clips.name, b.label, b.clips, b.scenes, *(_cell(b.estimates[s.name]) for s in scores))
+            for b in bins
+        ]
+    found = [b.estimates[s.name] for _, bins in backends for b in bins for s in scores]
+    if any(estimate.interval.reason for estimate in found):
         notes.append("no interval where all scenes are alike or there are fewer than two")
     headers = (
-        "backend", "deviation [m]", "clips", "scenes", "SSIM", "PSNR [dB]", "gradient error [levels/px]",
+        "backend", "deviation [m]", "clips", "scenes",
+        *(f"{s.heading} [{s.unit}]" if s.unit else s.heading for s in scores),
     )  # fmt: skip
+    notes += absent
     return Table("backends", _title(reference), headers, tuple(rows), tuple(dict.fromkeys(notes)))
+
+
+def _scores(backends: Backends) -> list[ImageScore]:
+    return [score for metric in backends[0][0].metrics.values() for score in metric.scores]
 
 
 def _title(reference: str) -> str:
     return f"Frames on the same states, compared with {reference}"
 
 
-def _with(value: float, low: float | None, high: float | None) -> str:
-    return (
-        text(value) if low is None or high is None else f"{text(value)} [{text(low)}, {text(high)}]"
-    )
+def _cell(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return estimate.reason
+    low, high = estimate.interval.low, estimate.interval.high
+    if low is None or high is None:
+        return text(estimate.value)
+    return f"{text(estimate.value)} [{text(low)}, {text(high)}]"
 
 
-def chart(backends: Sequence[tuple[Clips, Sequence[Bin]]], reference: str) -> str:
-    """SSIM and gradient error over the bins' mean deviation, as an SVG file."""
-    # The states are the same, so all backends have the same bins.
+def chart(backends: Backends, reference: str) -> str:
+    """Scores over the bins' mean deviation, as an SVG file: those drawn that are defined."""
     deviation_m = np.array([b.deviation_m for b in backends[0][1]])
     return standalone(
         [
-            _lines(f"SSIM with {reference}", "1", deviation_m, backends, "ssim"),
-            _lines(
-                f"Gradient error to {reference}", "levels/px", deviation_m, backends,
-                "gradient_error",
-            ),
+            _lines(score, reference, deviation_m, backends)
+            for score in _scores(backends)
+            if score.in_chart
+            and any(b.estimates[score.name].value is not None for _, bins in backends for b in bins)
         ]
-    )  # fmt: skip
+    )
 
 
-def _lines(
-    title: str,
-    unit: str,
-    deviation_m: Array,
-    backends: Sequence[tuple[Clips, Sequence[Bin]]],
-    name: str,
-) -> Markup:
+def _lines(score: ImageScore, reference: str, deviation_m: Array, backends: Backends) -> Markup:
     series = [
-        Series(clips.name, style_of(k), np.array([getattr(b, name) for b in bins]))
+        Series(
+            clips.name,
+            style_of(k),
+            np.array([b.estimates[score.name].value for b in bins], dtype=np.float64),
+        )
         for k, (clips, bins) in enumerate(backends)
     ]
+    title = f"{score.heading[:1].upper()}{score.heading[1:]} against {reference}"
     return line_chart(
-        title, unit, deviation_m, series, x_unit="m", over="the mean deviation from the path"
-    )
+        title, score.unit or "1", deviation_m, series, x_unit="m",
+        over="the mean deviation from the path",
+    )  # fmt: skip

@@ -2,16 +2,17 @@
 
 Source of the design: OmniDreams, `seeds/omnidreams.txt`, Visual Realism and figure 14: closed-loop
 trajectories are frozen, drawn by several renderers, and clips grouped by their mean distance
-from the recorded trajectory. There the score is FVD against recorded video; here it is the
-difference from a reference renderer's frame of the same moment.
+from the recorded trajectory. There the score is FVD against recorded video; here the reference
+is another renderer's frames of the same moments, and the scores are image-metric plugins.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,8 @@ from omniloop.core.errors import ConfigError
 from omniloop.core.geometry import Array
 from omniloop.core.record import RolloutRecord
 from omniloop.core.time import US_PER_S
-from omniloop.report.image_difference import difference
+from omniloop.report.image_metrics.contract import FramePair, ImageMetric
+from omniloop.report.image_metrics.difference import DifferenceMetric
 from omniloop.runlog.folder import LOG_NAME, open_existing, rollout_dir
 from omniloop.runlog.reader import iter_frames
 from omniloop.runlog.record import read_record
@@ -43,7 +45,8 @@ class Clips:
         rollouts: ``(N,)`` ``<scene>/<seed>``.
         deviation_m: ``(N,)`` mean over the clip's frames of ego's distance from the recorded path.
         frames: ``(N,)`` pairs compared, of all cameras.
-        sums: ``(N, 3)`` sums over these of SSIM, squared error and gradient error.
+        metrics: Image metrics by name.
+        measured: By image metric, what it kept of each clip; ``N`` each.
         notes: What a reader should know.
     """
 
@@ -52,23 +55,31 @@ class Clips:
     rollouts: NDArray[np.str_]
     deviation_m: Array
     frames: NDArray[np.int64]
-    sums: Array
+    metrics: Mapping[str, ImageMetric]
+    measured: Mapping[str, tuple[Any, ...]]
     notes: tuple[str, ...] = ()
 
 
 def clips_of(
-    reference: Path, other: Path, name: str, *, clip_s: float = 1.0, every: int = 1
+    reference: Path,
+    other: Path,
+    name: str,
+    *,
+    metrics: Mapping[str, ImageMetric] | None = None,
+    clip_s: float = 1.0,
+    every: int = 1,
 ) -> Clips:
     """Compare the frames of two runs that hold the same states.
 
     A clip is what all cameras saw in `clip_s` of a rollout, counted from its first frame.
 
     Args:
+        metrics: By name, none of them `absent`; None for what needs no weights.
         every: Compare every so many of a camera's frames only.
 
     Raises:
         ConfigError: they share no completed rollout or no frame, one has other states or images
-            of other sizes, or `clip_s` or `every` is not positive.
+            of other sizes, `clip_s` or `every` is not positive, or a metric cannot be used.
         RunFolderError: a folder is no run, or a log cannot be read.
     """
     if not clip_s * US_PER_S >= 1 or every < 1:
@@ -76,6 +87,7 @@ def clips_of(
             f"clips of {clip_s} s, every {every} frames", where="--clip, --every",
             remedy="give positive numbers",
         )  # fmt: skip
+    metrics = {"difference": DifferenceMetric()} if metrics is None else metrics
     runs = [_completed(path) for path in (reference, other)]
     keys = sorted(runs[0].keys() & runs[1].keys())
     if not keys:
@@ -86,24 +98,34 @@ def clips_of(
     alone = sorted(runs[0].keys() ^ runs[1].keys())
     notes = [f"{scene}/{seed} is in one run only" for scene, seed in alone]
     clip_us = round(clip_s * US_PER_S)
-    parts = [_rollout_clips(runs[0][key], runs[1][key], clip_us, every) for key in keys]
-    empty = [key for key, part in zip(keys, parts, strict=True) if not len(part[0])]
+    parts = [_rollout_clips(runs[0][key], runs[1][key], clip_us, every, metrics) for key in keys]
+    counts = [len(part.deviation_m) for part in parts]
+    empty = [key for key, count in zip(keys, counts, strict=True) if not count]
     notes += [f"{scene}/{seed} holds no frames" for scene, seed in empty]
     if len(empty) == len(keys):
         raise ConfigError(
             "no rollout holds frames", where=f"{reference} and {other}",
             remedy="run with a renderer, such as renderer=rasterizer",
         )  # fmt: skip
-    counts = [len(part[0]) for part in parts]
+    measured = {m: tuple(clip for part in parts for clip in part.measured[m]) for m in metrics}
+    notes += [note for m, metric in metrics.items() for note in metric.notes(measured[m])]
     return Clips(
         name=name,
         scenes=np.repeat([scene for scene, _ in keys], counts),
         rollouts=np.repeat([f"{scene}/{seed}" for scene, seed in keys], counts),
-        deviation_m=np.concatenate([part[0] for part in parts]),
-        frames=np.concatenate([part[1] for part in parts]),
-        sums=np.concatenate([part[2] for part in parts]),
+        deviation_m=np.concatenate([part.deviation_m for part in parts]),
+        frames=np.concatenate([part.frames for part in parts]),
+        metrics=metrics,
+        measured=measured,
         notes=tuple(notes),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _RolloutClips:
+    deviation_m: Array
+    frames: NDArray[np.int64]
+    measured: Mapping[str, list[Any]]
 
 
 def _completed(run_dir: Path) -> Mapping[tuple[str, int], Path]:
@@ -114,34 +136,37 @@ def _completed(run_dir: Path) -> Mapping[tuple[str, int], Path]:
 
 
 def _rollout_clips(
-    first: Path, second: Path, clip_us: int, every: int
-) -> tuple[Array, NDArray[np.int64], Array]:
-    """Deviations, counts of frames and sums of the clips of one rollout."""
+    first: Path, second: Path, clip_us: int, every: int, metrics: Mapping[str, ImageMetric]
+) -> _RolloutClips:
     record = _same_states(first, second)
-    captured: list[int] = []
-    scores: list[tuple[float, float, float]] = []
+    # Times before pictures: a late frame may belong to an earlier clip, and only the clips that
+    # are not complete yet should be in memory.
+    times = np.array([pair.capture_us for pair in _pairs(first, second, every)], dtype=np.int64)
+    clip_of = (times - times.min(initial=np.iinfo(np.int64).max)) // clip_us
+    numbers, place, counts = np.unique(clip_of, return_inverse=True, return_counts=True)
+    away_m = distance_from_recording_m(record.scene, record.ego.trajectory.sample(times)) if len(times) else np.zeros(0)  # fmt: skip
+    deviation_m = np.zeros(len(numbers))
+    np.add.at(deviation_m, place, away_m)
+    waiting: list[list[FramePair]] = [[] for _ in numbers]
+    measured: dict[str, list[Any]] = {name: [None] * len(numbers) for name in metrics}
+    for k, pair in zip(place.tolist(), _pairs(first, second, every), strict=True):
+        waiting[k].append(pair)
+        if len(waiting[k]) == counts[k]:
+            clip = sorted(waiting[k], key=lambda p: (p.camera_id, p.capture_us))
+            waiting[k] = []
+            for name, metric in metrics.items():
+                measured[name][k] = metric.measure(clip)
+    return _RolloutClips(deviation_m / np.maximum(counts, 1), counts, measured)
+
+
+def _pairs(first: Path, second: Path, every: int) -> Iterator[FramePair]:
+    """Frames of two logs, every so many of each camera, in order of delivery."""
     seen: dict[str, int] = {}
     for a, b in itertools.zip_longest(iter_frames(first), iter_frames(second)):
-        _check_pair(a, b, second)
-        seen[a.camera_id] = seen.get(a.camera_id, -1) + 1
-        if seen[a.camera_id] % every:
-            continue
-        try:
-            found = difference(a.image, b.image)
-        except ValueError as error:
-            raise ConfigError(
-                f"frames of {a.camera_id} at {a.capture_us} us cannot be compared: {error}",
-                where=f"{first} and {second}", remedy="draw them at one size: renderer.width, renderer.height",
-            ) from error  # fmt: skip
-        captured.append(a.capture_us)
-        scores.append((found.ssim, found.mse, found.gradient_error))
-    times = np.array(captured, dtype=np.int64)
-    away_m = distance_from_recording_m(record.scene, record.ego.trajectory.sample(times)) if captured else np.zeros(0)  # fmt: skip
-    clip = (times - times.min(initial=np.iinfo(np.int64).max)) // clip_us
-    numbers, place, counts = np.unique(clip, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(numbers), 4))
-    np.add.at(sums, place, np.column_stack([np.array(scores).reshape(-1, 3), away_m]))
-    return sums[:, 3] / np.maximum(counts, 1), counts, sums[:, :3]
+        pair = _pair(a, b, second)
+        seen[pair.camera_id] = seen.get(pair.camera_id, -1) + 1
+        if seen[pair.camera_id] % every == 0:
+            yield pair
 
 
 def _same_states(first: Path, second: Path) -> RolloutRecord:
@@ -162,7 +187,7 @@ def _same_states(first: Path, second: Path) -> RolloutRecord:
     return one
 
 
-def _check_pair(a: CameraFrame | None, b: CameraFrame | None, log: Path) -> None:
+def _pair(a: CameraFrame | None, b: CameraFrame | None, log: Path) -> FramePair:
     if a is None or b is None or (a.camera_id, a.capture_us) != (b.camera_id, b.capture_us):
         there, here = (
             "none" if f is None else f"{f.camera_id} at {f.capture_us} us" for f in (a, b)
@@ -171,3 +196,4 @@ def _check_pair(a: CameraFrame | None, b: CameraFrame | None, log: Path) -> None
             f"the frames are not the same ones: {there} in the first run, {here} in the second",
             where=str(log), remedy=_SAME_STATES,
         )  # fmt: skip
+    return FramePair(a.camera_id, a.capture_us, a.image, b.image)

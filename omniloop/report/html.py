@@ -67,7 +67,8 @@ from omniloop.runlog.results import RolloutResult, find_results
 REPORT_NAME = "report.html"
 
 MOST_PICTURED = 24
-"""Pictures are made of this many rollouts, and of as many again that had incidents or failed."""
+"""Pictures are made of this many rollouts, and of as many again that had incidents or failed; of
+twice as many where there are no more."""
 
 MOST_ROWS = 5000
 """Rollouts listed in the table; further ones are in ``scores.csv`` alone."""
@@ -185,7 +186,9 @@ def choose_pictured(results: Sequence[RolloutResult]) -> set[int]:
         for k, result in enumerate(results)
         if result.outcome != "completed" or incidents_from_metrics(result.metrics)
     ]
-    return {*range(min(len(results), MOST_PICTURED)), *trouble[:MOST_PICTURED]}
+    whole = len(results) <= 2 * MOST_PICTURED
+    first = range(len(results) if whole else MOST_PICTURED)
+    return {*first, *trouble[:MOST_PICTURED]}
 
 
 def page_with(
@@ -245,12 +248,13 @@ def page_with(
         "most_pictured": MOST_PICTURED,
         "timings": service_timings(results),
         "parts": rollout_timings(results),
+        "wall_s": sum(row.wall_s or 0.0 for row in rows),
         "settings": settings_lines(
             {group: v for group, v in config.items() if group != "imperfection"},
             settings.get("root_seed"),
         ),
         "yaml": to_yaml(config) if config else "",
-        "command": rerun_command(config, name),
+        "command": rerun_command(settings, name),
         "hashed": list((settings.get("scenes") or {}).items())[:_MOST_LINES],
         "machine": machine_lines(environment_facts),
         "injected": [

@@ -1,8 +1,8 @@
 """How much two pictures of the same moment differ: SSIM, squared error, gradients; no weights.
 
 Pure functions over decoded pictures. They compare two renderers' frames of one moment, pixel
-by pixel. How real pictures look as a distribution (FID, KID, FVD) needs the weights of a
-network and is not here.
+by pixel; distances of distributions, which need the weights of a network, are in
+`omniloop.report.image_metrics`.
 """
 
 from __future__ import annotations

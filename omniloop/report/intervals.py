@@ -115,18 +115,61 @@ def bootstrap(
     if count < 2:
         return [no_interval(TOO_FEW)] * scores
     weights = np.ones_like(values) if weights is None else weights
+    alike = _constant(values, weights) | ~values.any(axis=0)
+    return _intervals(_ratios(values, weights), alike, level)
+
+
+def bootstrap_ratio_differences(
+    first: tuple[Array, Array], second: tuple[Array, Array], *, level: float = LEVEL
+) -> list[Interval]:
+    """Bootstrap intervals of differences of ratios, second minus first, over the same scenes.
+
+    Each resample holds the same scenes for both ratios; ends are those of `bootstrap`.
+
+    Args:
+        first: Values and weights, ``(S, M)`` each, finite, such as incidents and km.
+        second: The same of the second run.
+        level: Of confidence.
+
+    Returns:
+        One for each column; undefined below two scenes, where all scenes are alike, and where
+        nothing differs in any.
+    """
+    count, scores = first[0].shape
+    if count < 2:
+        return [no_interval(TOO_FEW)] * scores
+    alike = _constant(*first, *second) | ~(first[0].any(axis=0) | second[0].any(axis=0))
+    alike |= (first[0] == second[0]).all(axis=0) & (first[1] == second[1]).all(axis=0)
+    one, two = _ratios(*first), _ratios(*second)
+    with np.errstate(invalid="ignore"):
+        change = (two[0] - one[0], two[1] - one[1], two[2] - one[2])
+    return _intervals(change, alike, level)
+
+
+def _constant(*columns: Array) -> NDArray[np.bool_]:
+    alike: NDArray[np.bool_] = np.ptp(np.stack(columns), axis=1).max(axis=0) <= SAME
+    return alike
+
+
+_Sampled = tuple[Array, Array, Array]
+"""Estimates ``(M,)``, those without each scene ``(S, M)``, and those of resamples ``(R, M)``."""
+
+
+def _ratios(values: Array, weights: Array) -> _Sampled:
+    """Ratios of sums over scenes."""
     total, weight = values.sum(axis=0), weights.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        estimates = total / weight
-        left_out = (total - values) / (weight - weights)
-        resampled = np.concatenate([(n @ values) / (n @ weights) for n in _draws(count)])
-    alike = (np.ptp(values, axis=0) <= SAME) & (np.ptp(weights, axis=0) <= SAME)
-    alike |= ~values.any(axis=0)
+        resampled = np.concatenate([(n @ values) / (n @ weights) for n in _draws(len(values))])
+        return total / weight, (total - values) / (weight - weights), resampled
+
+
+def _intervals(sampled: _Sampled, alike: NDArray[np.bool_], level: float) -> list[Interval]:
+    estimates, left_out, resampled = sampled
     return [
         no_interval(ALL_ALIKE)
-        if alike[k]
+        if same
         else _accelerated(resampled[:, k], float(estimates[k]), left_out[:, k], level)
-        for k in range(scores)
+        for k, same in enumerate(alike.tolist())
     ]
 
 

@@ -31,13 +31,13 @@ _LANE_WIDTH_M = 3.5
 _PAINT_M = 0.15
 _DOUBLE_GAP_M = 0.18
 
-# Paint and gap in metres (MUTCD section 3A.06: 10 ft lines, 30 ft gaps; dotted lines 3 ft, 9 ft).
-_DASHES = {
+DASHES_M = {
     MarkStyle.DASHED_SINGLE: (3.0, 9.0),
     MarkStyle.DASHED_GROUP: (3.0, 9.0),
     MarkStyle.LONG_DASHED_SINGLE: (6.0, 6.0),
     MarkStyle.SHORT_DASHED_SINGLE: (1.0, 3.0),
 }
+"""Paint and gap in metres (MUTCD section 3A.06: 10 ft lines, 30 ft gaps; dotted lines 3 ft, 9 ft)."""
 
 
 def to_fixed(pixels: Array) -> np.ndarray:
@@ -81,15 +81,15 @@ def painted(line: LaneLine) -> list[Array]:
         sides = [offset_polyline(xy, _DOUBLE_GAP_M), offset_polyline(xy, -_DOUBLE_GAP_M)]
         if line.style is MarkStyle.SOLID_GROUP:
             return sides
-        return [dash for side in sides for dash in dash_polyline(side, *_DASHES[line.style])]
+        return [dash for side in sides for dash in dash_polyline(side, *DASHES_M[line.style])]
     if line.style in (MarkStyle.SOLID_DASHED, MarkStyle.DASHED_SOLID):
         solid_left = 1.0 if line.style is MarkStyle.SOLID_DASHED else -1.0
         dashed = offset_polyline(xy, -solid_left * _DOUBLE_GAP_M)
         return [
             offset_polyline(xy, solid_left * _DOUBLE_GAP_M),
-            *dash_polyline(dashed, *_DASHES[MarkStyle.DASHED_SINGLE]),
+            *dash_polyline(dashed, *DASHES_M[MarkStyle.DASHED_SINGLE]),
         ]
-    return dash_polyline(xy, *_DASHES[line.style])
+    return dash_polyline(xy, *DASHES_M[line.style])
 
 
 def lane_outline(lane: Lane) -> Array | None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from omniloop.imperfection.service import FACTS
-from omniloop.report.summary import Column, cell, mean_of
+from omniloop.report.intervals import Interval
+from omniloop.report.summary import KEY_COLUMNS, Column, cell, mean_of
 from omniloop.runlog.results import RolloutResult
 from omniloop.runlog.run_yaml import RUN_YAML
 
+_LONGEST_SETTING = 160
 _TIMED_PARTS = {"rollout_s": "simulating", "scoring_s": "scoring", "wall_s": "all of it"}
 
 
@@ -36,15 +38,24 @@ def tiles_of(results: Sequence[RolloutResult]) -> list[tuple[str, str]]:
     incident = mean_of(results, "incident")
     if incident.value is not None:
         count = round(incident.summed)
-        tiles.append((f"{count} of {incident.valid}", "scored rollouts with an incident"))
+        caption = f"scored rollouts with an incident{_between('incident', incident.interval)}"
+        tiles.append((f"{count} of {incident.valid}", caption))
     progress = mean_of(results, "progress_rel")
     if progress.value is not None:
-        caption = f"mean progress ({progress.valid} of {progress.total})"
+        between = _between("progress_rel", progress.interval)
+        caption = f"mean progress ({progress.valid} of {progress.total}){between}"
         tiles.append((f"{progress.value * 100:.0f} %", caption))
     tube = mean_of(results, "distance_in_tube_m")
     if tube.value is not None:
         tiles.append((f"{tube.summed / 1000:.2f} km", "driven within the tube"))
     return tiles
+
+
+def _between(name: str, interval: Interval) -> str:
+    """The interval of a key score's mean, as a caption ends; empty if it is undefined."""
+    column = next(c for c in KEY_COLUMNS if c.name == name)
+    told = column.interval_text(interval)
+    return f"; 95 %: {told}".replace(" %", "\N{NO-BREAK SPACE}%") if told else ""
 
 
 def undefined_scores(
@@ -99,11 +110,8 @@ def settings_lines(config: Mapping[str, Any], root_seed: object) -> list[tuple[s
     lines = []
     for group, values in config.items():
         if isinstance(values, Mapping):
-            settings = [
-                f"{key}={value}"
-                for key, value in values.items()
-                if key != "name" and value is not None
-            ]
+            unset: tuple[Any, ...] = (None, []) if group == "metrics" else (None, [], {})
+            settings = [_setting(k, v) for k, v in values.items() if k != "name" and v not in unset]
             head = [str(values["name"])] if values.get("name") else []
             lines.append((str(group), ", ".join(head + settings)))
         elif values is not None:
@@ -113,40 +121,31 @@ def settings_lines(config: Mapping[str, Any], root_seed: object) -> list[tuple[s
     return lines
 
 
-def rerun_command(config: Mapping[str, Any], name: str) -> str:
-    """A command that runs the same again beside the run; empty if the settings are not known.
+def _setting(key: str, value: Any) -> str:
+    """A setting on one line; a metric without settings is its name, a long list its length."""
+    if value == {}:
+        return key
+    told = f"{key}={value}"
+    if isinstance(value, list | Mapping) and len(told) > _LONGEST_SETTING:
+        return f"{key}: {len(value)} entries, in the YAML below"
+    return told
 
-    Scores do not change what is simulated and stand in the configuration alone.
+
+def rerun_command(settings: Mapping[str, Any], name: str) -> str:
+    """A command that makes the same run again beside it; empty if ``run.yaml`` names none.
+
+    Args:
+        settings: The run's ``run.yaml``.
+        name: The run's folder.
     """
-    words = []
-    suite = config.get("suite") or {}
-    for group, values in config.items():
-        if group in ("metrics", "suite") or not isinstance(values, Mapping):
-            continue
-        if group != "run" and values.get("name"):
-            words.append(f"{group}={values['name']}")
-        words += _flat(group, {k: v for k, v in values.items() if k not in ("name", "resume")})
-    if suite:
-        pinned = ("scenes", "run.seeds", *(suite.get("settings") or ()))
-        free = [w for w in words if not _is_of(w.partition("=")[0], pinned)]
-        words = [f"suite={suite.get('file') or suite.get('name')}", *free]
-    if not words:
+    words = settings.get("command")
+    if not isinstance(words, list) or not words:
         return ""
-    return " ".join(shlex.quote(word) for word in ["omniloop", "run", *words, f"run.name={name}_2"])
-
-
-def _is_of(key: str, groups: Iterable[str]) -> bool:
-    """Whether a key is one of these, or below one."""
-    return any(key == group or key.startswith(f"{group}.") for group in groups)
-
-
-def _flat(prefix: str, value: object) -> Iterator[str]:
-    """``KEY=VALUE`` of what is set, as the command line takes it."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flat(f"{prefix}.{key}", inner)
-    elif value not in (None, []):
-        yield f"{prefix}={str(value).lower() if isinstance(value, bool) else value}"
+    where = [f"run.name={name}_2"]
+    if settings.get("rerendered"):
+        run = (settings.get("config") or {}).get("run") or {}
+        where = ["--out", f"{run.get('dir', '.')}/{name}_2"]
+    return shlex.join([*map(str, words), *where])
 
 
 def machine_lines(environment: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 (function () {
 "use strict";
 
-var DASH_M = [3, 9];
 var ZOOMS_M = [25, 40, 60, 90, 130];
 var palettes = JSON.parse(document.getElementById("palettes").textContent);
 var dark = matchMedia("(prefers-color-scheme: dark)");
@@ -75,7 +74,7 @@ function prepare(raw) {
   }
   var paint = {};
   map.paint.forEach(function (entry) {
-    var key = entry[0] + "|" + entry[1];
+    var key = entry[0] + "|" + entry[1].join(" ");
     (paint[key] = paint[key] || []).push(entry[2]);
   });
   var ego = track(raw.ego.run, unit);
@@ -92,7 +91,7 @@ function prepare(raw) {
     bare: lines(map.bare), faint: lines(map.faint), edges: lines(map.edges), stops: lines(map.stops),
     paint: Object.keys(paint).map(function (key) {
       var parts = key.split("|");
-      return { color: parts[0], dashed: parts[1] === "1", path: lines(paint[key]) };
+      return { color: parts[0], dash: parts[1] ? parts[1].split(" ").map(Number) : [], path: lines(paint[key]) };
     }),
     end_ms: raw.start_ms + (raw.samples - 1) * raw.step_ms
   };
@@ -237,6 +236,8 @@ Player.prototype.draw = function () {
     g.strokeStyle = rgb(color);
     g.lineWidth = Math.max(metres, pixels * px);
     g.setLineDash(dash || []);
+    // Dashes begin with half a gap, as in the pictures.
+    g.lineDashOffset = dash && dash.length ? dash[0] + dash[1] / 2 : 0;
     g.stroke(shape);
     g.setLineDash([]);
   }
@@ -246,7 +247,7 @@ Player.prototype.draw = function () {
   line(data.lanes, p.lane, 0, 1);
   line(data.faint, p.faint, 0.15, 1);
   fill(data.crosswalks, p.crosswalk);
-  data.paint.forEach(function (paint) { line(paint.path, p[paint.color], 0.15, 1, paint.dashed ? DASH_M : null); });
+  data.paint.forEach(function (paint) { line(paint.path, p[paint.color], 0.15, 1.4, paint.dash); });
   line(data.edges, p.boundary, 0.25, 1.2);
   line(data.stops, p.stop_line, 0.4, 1.5);
   if (this.shown.recorded) line(data.recorded, p.recorded, 0, 1.2);

@@ -12,7 +12,7 @@ from shapely.geometry.polygon import orient
 
 from omniloop.core.geometry import Array
 from omniloop.core.scene import LaneLine, MarkColor, MarkStyle, VectorMap
-from omniloop.report.map_raster import lane_outline, offset_polyline
+from omniloop.report.map_raster import DASHES_M, lane_outline, offset_polyline
 
 UNIT_M = 0.05
 """Positions are whole multiples of this; half of it is a fifth of a pixel at 8 pixels a metre."""
@@ -23,16 +23,17 @@ REACH_M = 90.0
 _TOLERANCE_M = 0.08
 _DOUBLE_GAP_M = 0.12
 _COLORS = {MarkColor.YELLOW: "line_yellow", MarkColor.BLUE: "line_blue"}
-# Per style: sideways offset to the left, and whether it is dashed.
-_STRIPES: dict[MarkStyle, tuple[tuple[float, bool], ...]] = {
-    MarkStyle.SOLID_SINGLE: ((0.0, False),),
-    MarkStyle.SOLID_GROUP: ((_DOUBLE_GAP_M, False), (-_DOUBLE_GAP_M, False)),
-    MarkStyle.DASHED_SINGLE: ((0.0, True),),
-    MarkStyle.LONG_DASHED_SINGLE: ((0.0, True),),
-    MarkStyle.SHORT_DASHED_SINGLE: ((0.0, True),),
-    MarkStyle.DASHED_GROUP: ((_DOUBLE_GAP_M, True), (-_DOUBLE_GAP_M, True)),
-    MarkStyle.SOLID_DASHED: ((_DOUBLE_GAP_M, False), (-_DOUBLE_GAP_M, True)),
-    MarkStyle.DASHED_SOLID: ((_DOUBLE_GAP_M, True), (-_DOUBLE_GAP_M, False)),
+_ONE = MarkStyle.DASHED_SINGLE
+# Per style: sideways offset to the left, and the style whose dashes it has; None is solid.
+_STRIPES: dict[MarkStyle, tuple[tuple[float, MarkStyle | None], ...]] = {
+    MarkStyle.SOLID_SINGLE: ((0.0, None),),
+    MarkStyle.SOLID_GROUP: ((_DOUBLE_GAP_M, None), (-_DOUBLE_GAP_M, None)),
+    MarkStyle.DASHED_SINGLE: ((0.0, _ONE),),
+    MarkStyle.LONG_DASHED_SINGLE: ((0.0, MarkStyle.LONG_DASHED_SINGLE),),
+    MarkStyle.SHORT_DASHED_SINGLE: ((0.0, MarkStyle.SHORT_DASHED_SINGLE),),
+    MarkStyle.DASHED_GROUP: ((_DOUBLE_GAP_M, _ONE), (-_DOUBLE_GAP_M, _ONE)),
+    MarkStyle.SOLID_DASHED: ((_DOUBLE_GAP_M, None), (-_DOUBLE_GAP_M, _ONE)),
+    MarkStyle.DASHED_SOLID: ((_DOUBLE_GAP_M, _ONE), (-_DOUBLE_GAP_M, None)),
     MarkStyle.NONE: (),
 }
 
@@ -65,7 +66,7 @@ def player_map(vector_map: VectorMap, driven_xy: Array, origin: Array) -> dict[s
         Lists of packed polylines: "areas" and "lanes" (each shape a list of rings),
         "crosswalks" likewise, "bare" (centrelines of lanes without an outline), "faint"
         (lane boundaries of a map without paint), "edges", "stops", and "paint" as
-        ``[colour, dashed, line]``.
+        ``[colour, dashes, line]``, dashes being metres of paint and gap, or empty if it is solid.
     """
     near = _Near(driven_xy, origin)
     outlines = [lane_outline(lane) for lane in vector_map.lanes]
@@ -85,21 +86,27 @@ def player_map(vector_map: VectorMap, driven_xy: Array, origin: Array) -> dict[s
         "edges": near.lines([b.points for b in vector_map.road_boundaries]),
         "stops": near.lines([s.points for s in vector_map.stop_lines]),
         "paint": [
-            [color, dashed, line]
-            for (color, dashed), stripes in _paint(vector_map.lane_lines).items()
+            [color, list(dashes), line]
+            for (color, dashes), stripes in _paint(vector_map.lane_lines).items()
             for line in near.lines(stripes)
         ],
     }
 
 
-def _paint(lines: Iterable[LaneLine]) -> dict[tuple[str, int], list[Array]]:
-    out: dict[tuple[str, int], list[Array]] = {}
+_Paint = tuple[str, tuple[float, ...]]
+
+
+def _paint(lines: Iterable[LaneLine]) -> dict[_Paint, list[Array]]:
+    out: dict[_Paint, list[Array]] = {}
     for line in lines:
-        for offset_m, dashed in _STRIPES[line.style]:
+        for offset_m, dashed_as in _STRIPES[line.style]:
             xy = np.asarray(line.points, dtype=np.float64)[:, :2]
             if len(xy) >= 2:
                 moved = offset_polyline(xy, offset_m) if offset_m else xy
-                key = (_COLORS.get(line.color, "line_white"), int(dashed))
+                key = (
+                    _COLORS.get(line.color, "line_white"),
+                    DASHES_M[dashed_as] if dashed_as else (),
+                )
                 out.setdefault(key, []).append(moved)
     return out
 

@@ -7,15 +7,30 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from omniloop.core.errors import ConfigError, nearest
-from omniloop.report.aggregate import Aggregate, Score, score_names
+from omniloop.report.aggregate import (
+    Aggregate,
+    Score,
+    parts_per_km,
+    per_km_names,
+    score_names,
+)
 from omniloop.report.intervals import Interval
 from omniloop.report.runs import Run, scores_of
 from omniloop.report.summary import COLLISION_CLASSES, KEY_COLUMNS, outcome_label
-from omniloop.report.tabular import SUFFIXES, TEXT_FORMATS, Table, Value, number, text
+from omniloop.report.tabular import (
+    FULL_FORMATS,
+    SUFFIXES,
+    Table,
+    Value,
+    number,
+    text,
+    to_bytes,
+)
 from omniloop.runlog.files import write_atomic
+from omniloop.runlog.results import RolloutResult
 
 SCORES_NAME = "scores"
-"""``scores.csv``, ``scores.md`` and ``scores.tex`` stand beside ``metrics.parquet``."""
+"""``scores.csv``, ``.md``, ``.tex`` and ``.parquet`` stand beside ``metrics.parquet``."""
 
 _FULL_HEADERS = (
     "group", "score", "value", "low", "high", "unit", "reduction", "interval", "better", "valid",
@@ -23,8 +38,9 @@ _FULL_HEADERS = (
 )  # fmt: skip
 
 _KEY_NAMES = frozenset(
-    {*(c.name for c in KEY_COLUMNS), *(f"collision_{kind}" for kind in COLLISION_CLASSES)}
-)
+    {*(c.name for c in KEY_COLUMNS), *(f"collision_{kind}" for kind in COLLISION_CLASSES),
+     "incident_in_tube_per_km"}
+)  # fmt: skip
 
 
 def full_table(groups: Sequence[Aggregate], title: str = "") -> Table:
@@ -117,6 +133,19 @@ def outcome_notes(groups: Sequence[Aggregate]) -> list[str]:
     return lines
 
 
+def all_scores(results: Sequence[RolloutResult]) -> list[str]:
+    """Names of all scores, with those per km that can be made of them behind their flags."""
+    names = score_names(results)
+    derived = {parts_per_km(name)[0]: name for name in per_km_names(names)}
+    pairs = ((name, derived.get(name)) for name in names)
+    return [name for pair in pairs for name in pair if name is not None]
+
+
+def key_scores(present: Sequence[str]) -> list[str]:
+    """Scores for tables in which each has a column or each group many rows; all if none is one."""
+    return [name for name in present if name in _KEY_NAMES] or list(present)
+
+
 def chosen_scores(present: Sequence[str], wanted: Sequence[str] | None) -> list[str]:
     """Scores whose names match any of the patterns wanted (``*`` for any letters), in their order.
 
@@ -148,7 +177,7 @@ def tables_of(run: Run, by: str, wanted: Sequence[str] | None = None) -> tuple[T
     Raises:
         ConfigError: a pattern matches no score, or the run cannot be grouped so.
     """
-    present = score_names(run.results)
+    present = all_scores(run.results)
     groups = scores_of(run, by, chosen_scores(present, wanted))
     notes = [*run.problems, *run.damaged]
     if run.missing:
@@ -160,8 +189,7 @@ def tables_of(run: Run, by: str, wanted: Sequence[str] | None = None) -> tuple[T
     if by == "run":
         return full, run_table(groups[0], title, notes)
     if wanted is None:
-        key = [name for name in present if name in _KEY_NAMES]
-        groups = scores_of(run, by, key or present)
+        groups = scores_of(run, by, key_scores(present))
     return full, group_table(groups, by, title, notes)
 
 
@@ -172,16 +200,15 @@ def listed(names: Sequence[str], most: int = 12) -> str:
 
 
 def write_score_tables(run: Run) -> list[Path]:
-    """Write ``scores.csv``, ``scores.md`` and ``scores.tex`` into a run's folder.
+    """Write ``scores.csv``, ``.parquet``, ``.md`` and ``.tex`` into a run's folder.
 
     Raises:
         RunFolderError: they cannot be written.
     """
     full, brief = tables_of(run, "run")
     paths = []
-    for kind, render in TEXT_FORMATS.items():
-        path = run.path / f"{SCORES_NAME}.{SUFFIXES[kind]}"
-        table = full if kind == "csv" else brief
-        write_atomic(path, render(table).encode("utf-8", "backslashreplace"))
+    for kind, suffix in SUFFIXES.items():
+        path = run.path / f"{SCORES_NAME}.{suffix}"
+        write_atomic(path, to_bytes(full if kind in FULL_FORMATS else brief, kind))
         paths.append(path)
     return paths

@@ -97,6 +97,16 @@ TEXT_FORMATS: dict[str, Callable[[Table], str]] = {
 SUFFIXES = {"md": "md", "csv": "csv", "latex": "tex", "parquet": "parquet"}
 """Format to a file's suffix."""
 
+FULL_FORMATS = ("csv", "parquet")
+"""Formats that programs read: of tables with every number in full."""
+
+
+def to_bytes(table: Table, kind: str) -> bytes:
+    """A table in one of `SUFFIXES`, as a file holds it."""
+    if kind == "parquet":
+        return to_parquet(table)
+    return TEXT_FORMATS[kind](table).encode("utf-8", "backslashreplace")
+
 
 def text(value: Value) -> str:
     """A value as it is shown: a number with three digits that say something, None as a dash."""

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from omniloop.core.motion import ActorMotion, EgoMotion
-from omniloop.core.record import Decision, RolloutRecord
+from omniloop.core.record import Decision, RolloutRecord, lost_frames
 from omniloop.core.scene import Scene
 from omniloop.runlog import messages as topics
-from omniloop.runlog.messages import Committed, End, LogHeader
+from omniloop.runlog.messages import Committed, End, FrameInfo, LogHeader
 from omniloop.runlog.reader import LogReader
 from omniloop.scenes.native import scene_from_bytes
 
-_TOPICS = (topics.HEADER, topics.PLAN, topics.COMMIT, topics.END)
+_TOPICS = (topics.HEADER, topics.PLAN, topics.COMMIT, topics.LOST_FRAME, topics.END)
 
 
 def read_record(
@@ -38,6 +38,7 @@ def read_record(
     header: LogHeader | None = None
     commits: list[Committed] = []
     decisions: list[Decision] = []
+    lost: list[FrameInfo] = []
     stopped_by = ""
     for event in reader.events(_TOPICS):
         value = event.value
@@ -47,6 +48,8 @@ def read_record(
             commits.append(value)
         elif isinstance(value, Decision):
             decisions.append(value)
+        elif isinstance(value, FrameInfo):
+            lost.append(value)
         elif isinstance(value, End):
             stopped_by = value.stopped_by
     if reader.problem and not allow_cut_off:
@@ -67,6 +70,7 @@ def read_record(
         decisions=tuple(decisions),
         privileged=header.privileged,
         stopped_by=stopped_by,
+        lost_frames=lost_frames(lost),
     )
 
 

@@ -49,3 +49,11 @@ def without_secrets(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_secrets(item) for item in value]
     return _URL_USER.sub(f"{MASK}@", value) if isinstance(value, str) else value
+
+
+def without_secret(override: str) -> str:
+    """A word ``KEY=VALUE`` of a command line with its secret masked."""
+    key, separator, value = override.partition("=")
+    if separator and value and names_secret(key):
+        return f"{key}={MASK}"
+    return key + separator + str(without_secrets(value))

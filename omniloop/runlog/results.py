@@ -173,6 +173,8 @@ def _metrics(documents: object) -> dict[str, dict[str, object]]:
             raise ValueError(
                 f"metrics.{name}: an object with 'value' is expected, not {item!r:.80}"
             )
+        if isinstance(item["value"], float) and not math.isfinite(item["value"]):  # such as 1e999
+            raise ValueError(f"metrics.{name}: the value is {item['value']}")
         if item.get("valid") is not (item["value"] is not None):
             raise ValueError(
                 f"metrics.{name}: valid is {item.get('valid')!r}, value is {item['value']!r}"

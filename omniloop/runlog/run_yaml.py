@@ -80,13 +80,7 @@ def write_run_yaml(run_dir: Path, document: Mapping[str, Any]) -> list[str]:
     environment = describe_environment()
     warnings: list[str] = []
     if (run_dir / RUN_YAML).exists():
-        before = read_run_yaml(run_dir)
-        changed = differences(_identity(before, document), _identity(document, before))
-        if changed:
-            raise RunFolderError(
-                "the run was begun with other settings: " + "; ".join(changed), where=str(run_dir),
-                remedy="give the settings it was begun with, or another run.name=",
-            )  # fmt: skip
+        before = check_same(run_dir, document)
         began = before.get("environment")
         if isinstance(began, dict):
             changes = environment_changes(began, environment)
@@ -96,6 +90,22 @@ def write_run_yaml(run_dir: Path, document: Mapping[str, Any]) -> list[str]:
             environment = {**began, "resumed_on": environment} if changes else began
     write_atomic(run_dir / RUN_YAML, to_yaml({**document, "environment": environment}).encode())
     return warnings
+
+
+def check_same(run_dir: Path, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's ``run.yaml``, if a run of `document` can go on with it.
+
+    Raises:
+        RunFolderError: it cannot be read, or the run was begun with other settings or scenes.
+    """
+    before = read_run_yaml(run_dir)
+    changed = differences(_identity(before, document), _identity(document, before))
+    if changed:
+        raise RunFolderError(
+            "the run was begun with other settings: " + "; ".join(changed), where=str(run_dir),
+            remedy="give the settings it was begun with, or another run.name=",
+        )  # fmt: skip
+    return before
 
 
 def _identity(document: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

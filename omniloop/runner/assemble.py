@@ -204,6 +204,7 @@ class Setup:
         schedule = build_schedule(
             scene, cameras, self.renderer_spec, self.policy_spec,
             decision_period_us=sync.decision_period_us,
+            first_decision_us=sync.first_decision_us,
             warmup_s=None if sync.warmup_s == "auto" else sync.warmup_s,
             duration_s=sync.duration_s,
             decisions_per_chunk=sync.decisions_per_chunk,

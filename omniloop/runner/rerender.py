@@ -33,11 +33,13 @@ from omniloop.runlog.folder import LOG_NAME, RunFolder, open_existing, read_run_
 from omniloop.runlog.messages import LogHeader
 from omniloop.runlog.reader import LogReader
 from omniloop.runlog.record import read_record
+from omniloop.runlog.redact import without_secret
 from omniloop.runlog.results import RolloutResult, find_results
 from omniloop.runlog.writer import LogWriter
 from omniloop.runner.assemble import create_metrics
 from omniloop.runner.frozen import Frozen, LoggedScenes, fitting, renderer_settings
 from omniloop.runner.job import error_document, service_timings
+from omniloop.runner.score_meaning import keep_meaning
 from omniloop.runner.side_by_side import side_by_side
 
 Progress = Callable[[RolloutResult, int, int], None]
@@ -117,6 +119,7 @@ def rerender(
         **{key: value for key, value in document.items() if key not in ("environment", "services")},
         "config": config.model_dump(mode="json"),
         "rerendered": {"run": str(run_dir), "renderer": driven_with},
+        "command": ["omniloop", "rerender", str(run_dir), *map(without_secret, settings)],
     }
     stale = _note(before.renderer.name, driven_with)
     job = _Job(config, driven_with, stale, renderer, scenes, create_metrics(config.metrics))
@@ -194,6 +197,7 @@ async def _draw_all(
         with RunFolder.acquire(done.run_dir, resume=resume) as folder:
             folder.write_run_yaml(document)
             complete = folder.completed()
+            keep_meaning(folder, job.config.metrics, begun=bool(complete))
             todo = [r for r in rollouts if r.result.key not in complete]
             finished = 0
 

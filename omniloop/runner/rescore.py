@@ -7,8 +7,10 @@ from pathlib import Path
 
 from omniloop.configs.schema import validate
 from omniloop.core.contracts import MetricValue
+from omniloop.metrics.recorded import recorded
 from omniloop.metrics.scoring import score
 from omniloop.runlog.black_frames import black_frames
+from omniloop.runlog.definitions import forget_definitions, write_definitions
 from omniloop.runlog.folder import LOG_NAME, RunFolder, open_existing, read_run_yaml, rollout_dir
 from omniloop.runlog.record import read_record
 from omniloop.runlog.results import RolloutResult
@@ -26,8 +28,9 @@ class Rescored:
 def rescore(run_dir: Path, *, frames: bool = False) -> Rescored:
     """Compute the scores of every completed rollout again, from its log.
 
-    Metrics and their settings are those of run.yaml. Results and tables are rewritten. With
-    `frames`, the logged images of the camera that a metric names are looked at.
+    Metrics and their settings are those of run.yaml. Results and tables are rewritten, and what
+    the scores mean; a run whose rescoring breaks off does not say that. With `frames`, the logged
+    images of the camera that a metric names are looked at.
 
     Raises:
         RunFolderError: the folder is no run, is in use, or a log is missing or damaged.
@@ -49,8 +52,10 @@ def rescore(run_dir: Path, *, frames: bool = False) -> Rescored:
             fresh = {value.name: value for value in score(record, metrics)}
             out.changes += _changes(result, fresh)
             rescored = replace(result, metrics=fresh)
+            forget_definitions(run_dir)  # until all results are of one meaning again
             folder.finish_rollout(rescored, record)
             out.results.append(rescored)
+        write_definitions(run_dir, recorded(config.metrics))
         folder.write_tables()
     return out
 

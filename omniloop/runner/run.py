@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from omniloop.configs.overrides import overrides_of
 from omniloop.configs.schema import RunConfig
 from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup, assemble
 from omniloop.runner.job import Job, run_job
+from omniloop.runner.score_meaning import keep_meaning
 from omniloop.runner.side_by_side import side_by_side
 
 Progress = Callable[[Job, RolloutResult, int, int], None]
@@ -85,9 +87,10 @@ def execute(
         done = folder.completed()
         todo = [job for job in jobs if (job.scene_id, job.seed) not in done]
         folder.write_run_yaml(describe(setup))
+        keep_meaning(folder, config.metrics, begun=bool(done))
         if started is not None:
             started(setup, run_dir, len(todo), len(jobs) - len(todo))
-        asyncio.run(_run_all(setup, folder, todo, progress))
+        asyncio.run(run_all(setup, folder, todo, progress))
         results = folder.results([(job.scene_id, job.seed) for job in jobs])
         finished = Finished(run_dir, setup, results, resumed=len(jobs) - len(todo))
         finished.warnings = list(folder.warnings)
@@ -98,8 +101,10 @@ def execute(
 
 def describe(setup: Setup) -> dict[str, object]:
     """The content of run.yaml but for what the machine adds."""
+    words = overrides_of(setup.config)
     return {
         "config": setup.config.model_dump(mode="json"),
+        **({} if words is None else {"command": ["omniloop", "run", *words]}),
         "root_seed": setup.config.run.root_seed,
         **({} if setup.suite is None else {"suite": setup.suite.document()}),
         "scenes": dict(sorted(setup.hashes.items())),
@@ -110,7 +115,7 @@ def describe(setup: Setup) -> dict[str, object]:
     }
 
 
-async def _run_all(
+async def run_all(
     setup: Setup, folder: RunFolder, todo: list[Job], progress: Progress | None
 ) -> None:
     """Run jobs, at most so many at once; a rollout that fails takes no other down."""

@@ -66,14 +66,16 @@ class CrossSection:
     speed_limit_mps: float
 
 
-def two_way(lanes_each_way: int, verge_m: float, speed_limit_mps: float) -> CrossSection:
+def two_way(
+    lanes_each_way: int, verge_m: float, speed_limit_mps: float, lane_m: float = LANE_M
+) -> CrossSection:
     """A road with a double yellow line in the middle, dashes between lanes, solid edges."""
     n = lanes_each_way
-    half = n * LANE_M
-    ahead = [Strip(-(k + 1) * LANE_M, -k * LANE_M, ahead=True) for k in reversed(range(n))]
-    back = [Strip(k * LANE_M, (k + 1) * LANE_M, ahead=False) for k in range(n)]
+    half = n * lane_m
+    ahead = [Strip(-(k + 1) * lane_m, -k * lane_m, ahead=True) for k in reversed(range(n))]
+    back = [Strip(k * lane_m, (k + 1) * lane_m, ahead=False) for k in range(n)]
     dashes = [
-        Mark(side * k * LANE_M, MarkStyle.DASHED_SINGLE) for k in range(1, n) for side in (-1, 1)
+        Mark(side * k * lane_m, MarkStyle.DASHED_SINGLE) for k in range(1, n) for side in (-1, 1)
     ]
     marks = (
         Mark(0.0, MarkStyle.SOLID_GROUP, MarkColor.YELLOW), *dashes,
@@ -83,15 +85,17 @@ def two_way(lanes_each_way: int, verge_m: float, speed_limit_mps: float) -> Cros
     return CrossSection((*ahead, *back), marks, edges, speed_limit_mps)
 
 
-def one_way(lanes: int, shoulders_m: tuple[float, float], speed_limit_mps: float) -> CrossSection:
+def one_way(
+    lanes: int, shoulders_m: tuple[float, float], speed_limit_mps: float, lane_m: float = LANE_M
+) -> CrossSection:
     """A carriageway with its right edge line at offset 0; shoulders right and left."""
-    strips = tuple(Strip(k * LANE_M, (k + 1) * LANE_M) for k in range(lanes))
+    strips = tuple(Strip(k * lane_m, (k + 1) * lane_m) for k in range(lanes))
     marks = (
         Mark(0.0, MarkStyle.SOLID_SINGLE),
-        *(Mark(k * LANE_M, MarkStyle.LONG_DASHED_SINGLE) for k in range(1, lanes)),
-        Mark(lanes * LANE_M, MarkStyle.SOLID_SINGLE, MarkColor.YELLOW),
+        *(Mark(k * lane_m, MarkStyle.LONG_DASHED_SINGLE) for k in range(1, lanes)),
+        Mark(lanes * lane_m, MarkStyle.SOLID_SINGLE, MarkColor.YELLOW),
     )
-    edges = (-shoulders_m[0], lanes * LANE_M + shoulders_m[1])
+    edges = (-shoulders_m[0], lanes * lane_m + shoulders_m[1])
     return CrossSection(strips, marks, edges, speed_limit_mps)
 
 

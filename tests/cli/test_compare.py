@@ -38,7 +38,7 @@ def compared(runs: Path, *names: str, options: tuple[str, ...] = ()):
 
 def test_a_run_ends_with_intervals_and_tables(runs):
     one = runs / "constant_velocity-log_replay"
-    assert {p.suffix for p in one.glob("scores.*")} == {".csv", ".md", ".tex"}
+    assert {p.suffix for p in one.glob("scores.*")} == {".csv", ".md", ".parquet", ".tex"}
     found = {row["score"]: row for row in rows((one / "scores.csv").read_text())}
     assert found["completed"]["value"] == "6"
     assert found["collision"]["interval"] == "Wilson"
@@ -158,17 +158,18 @@ def test_another_scene_or_other_thresholds_are_not_compared(runs, tmp_path):
     name = "route_follower-log_replay"
     shutil.copytree(runs / name, tmp_path / "other")
     text = (tmp_path / "other/run.yaml").read_text()
-    assert "collision: {}" in text
-    text = text.replace("collision: {}", "collision:\n      stopped_mps: 1.0")
     sha256 = next(line for line in text.splitlines() if line.startswith("  cut_in: "))
     (tmp_path / "other/run.yaml").write_text(text.replace(sha256, f"  cut_in: {'0' * 64}"))
+    kept = json.loads((tmp_path / "other/definitions.json").read_text())
+    kept["metrics"]["collision"]["settings"]["stopped_mps"] = 1.0
+    (tmp_path / "other/definitions.json").write_text(json.dumps(kept))
     done = omniloop("compare", str(runs / name), str(tmp_path / "other"))
     flat = " ".join(done.stdout.split())
     assert (
         "left out, the scene is another one under the same name: 2 rollout(s): cut_in/0, cut_in/1"
         in flat
     )
-    assert "settings of metric 'collision' differ (stopped_mps: absent -> 1.0)" in flat
+    assert "settings of metric 'collision' differ (stopped_mps: 0.05 -> 1.0)" in flat
 
 
 @pytest.mark.parametrize(

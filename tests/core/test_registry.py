@@ -71,8 +71,11 @@ def test_built_in_plugins_are_found_by_their_entry_points(kind):
 def test_every_kind_of_plugin_has_the_group_that_is_documented():
     assert set(registry.GROUPS.values()) == {
         f"omniloop.{g}"
-        for g in ("policies", "renderers", "traffic", "controllers", "grounds", "metrics", "scenes")
-    }
+        for g in (
+            "policies", "renderers", "traffic", "controllers", "grounds", "metrics", "scenes",
+            "image_metrics",
+        )
+    }  # fmt: skip
 
 
 def test_a_class_of_ones_own_is_named_by_its_module(points):

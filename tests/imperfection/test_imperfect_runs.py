@@ -18,8 +18,10 @@ from omniloop.runlog.digest import digest_run
 from omniloop.runlog.reader import LogReader, iter_frames
 from omniloop.runlog.record import read_record
 from omniloop.runlog.results import RolloutResult
+from omniloop.runner.rescore import rescore
 from omniloop.runner.run import Finished, execute
 from tests.imperfection.watching import Watcher
+from tests.runlog.samples import assert_same_bits
 
 SMALL = (
     "scenes.ids=cut_in", "sync.duration_s=3", "renderer.width=160", "renderer.height=96",
@@ -104,6 +106,32 @@ def test_lost_frames_are_logged_and_never_delivered(tmp_path):
     history = [f.capture_us for f in Watcher.told[0].frames[CAMERA]]
     assert len(set(history)) == 4, "nothing is missing at the first decision"
     assert set(history) <= set(delivered[:5])
+
+
+@pytest.mark.parametrize("extra", [(), ("sync=postfetch",), ("run.wire_precision=float32",)])
+def test_lost_frames_are_the_same_in_the_record_and_in_that_of_the_log(
+    tmp_path, monkeypatch, extra
+):
+    records = []
+    monkeypatch.setattr(
+        "omniloop.runner.job.score", lambda r, metrics: records.append(r) or score(r, metrics)
+    )
+    result = only(run(tmp_path, *SMALL, "imperfection.frames.loss=0.1", *extra))
+    (lost,) = records[0].lost_frames
+    assert lost.camera_id == CAMERA
+    counted = result.facts["renderer"]["imperfection"]["frames"][CAMERA]["lost"]
+    assert 0 < len(lost.capture_us) == counted
+    assert (lost.available_us >= lost.capture_us).all()
+    assert_same_bits(read_record(log_of(tmp_path)).lost_frames, records[0].lost_frames)
+    assert result.metrics["fault_plan_deviation_m"].valid
+    assert result.metrics["fault_speed_change_mps"].valid
+    assert rescore(tmp_path / "run").changes == []
+
+
+def test_without_losses_the_record_has_no_lost_frames(tmp_path):
+    result = only(run(tmp_path, *SMALL))
+    assert read_record(log_of(tmp_path)).lost_frames == ()
+    assert "no decision" in result.metrics["fault_plan_deviation_m"].reason
 
 
 @pytest.mark.parametrize("policy", ["Watcher", "Driver"])

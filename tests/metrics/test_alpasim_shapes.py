@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from omniloop.core.errors import ConfigError
 from omniloop.metrics.alpasim_settings import Settings
-from omniloop.metrics.alpasim_shapes import bumpers, distance_m, outline, placed, rounded_sizes
+from omniloop.metrics.alpasim_shapes import (
+    bumpers,
+    distance_m,
+    outline,
+    placed,
+    rounded_sizes,
+    touch,
+)
 
 SIZES = np.array([[5.393, 2.109, 1.5], [0.6, 0.6, 1.8], [12.0, 2.5, 3.0], [0.5, 0.9, 1.0]])
 
@@ -81,3 +88,16 @@ def test_distances_are_those_of_the_polygons(seed: int, roundness: float, spread
 def test_settings_that_cannot_be_used_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         Settings(**wrong).checked()  # type: ignore[arg-type]
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10_000), roundness=st.sampled_from([0.0, 0.3, 1.0]))
+def test_shapes_touch_where_their_distance_is_nothing(seed: int, roundness: float) -> None:
+    rng = np.random.default_rng(seed)
+    wanted = Settings(vehicle_corner_roundness=roundness)
+    a, b = (rounded_sizes(SIZES[rng.integers(0, len(SIZES), 200)], wanted) for _ in range(2))
+    xy_a, xy_b = rng.uniform(-5, 5, (2, 200, 2))
+    yaw_a, yaw_b = rng.uniform(-np.pi, np.pi, (2, 200))
+    xy_a[:20], yaw_a[:20] = xy_b[:20], yaw_b[:20]
+    pairs = (xy_a, yaw_a, a, xy_b, yaw_b, b)
+    assert np.array_equal(touch(*pairs), distance_m(*pairs) <= 0.0)

@@ -97,13 +97,31 @@ def black(scene: str, seed: int) -> Result:
     return Result(scene, seed, metrics)
 
 
-def test_rollouts_with_a_black_image_are_counted_and_take_no_part() -> None:
+def test_rollouts_with_a_black_image_are_named_and_take_no_part() -> None:
     found = table(
         [result("a", 0, scene_score=0.5), black("b", 0), result("c", 0, img_is_black=None)]
     )
-    assert (found.rollouts, found.removed_black, found.black_unknown) == (3, 1, 1)
+    assert found.rollouts == 3
+    assert found.removed_black == ("b/0",)
+    assert found.black_unknown == (("gone", 1),)
+    assert (found.clips, found.numbers) == (2.0, 1)
     score = next(line for line in found.lines if line.name == "scene_score")
     assert (score.mean, score.valid) == (0.75, 2)
+
+
+def test_rollouts_are_numbered_before_black_ones_are_removed() -> None:
+    found = table([black("a", 0), result("a", 1, scene_score=0.2), result("b", 0, scene_score=0.6)])
+    score = next(line for line in found.lines if line.name == "scene_score")
+    assert score.std == pytest.approx(0.4 / 2**0.5)  # a/1 is the second of its scene
+    assert (found.clips, found.numbers) == (1.0, 2)
+
+
+def test_a_rollout_that_broke_off_has_no_number() -> None:
+    broken = Result("a", 0, {n: MetricValue(n, None, "broke off") for n in AlpasimMetric.names}, "policy_failed")  # fmt: skip
+    found = table([broken, result("a", 1), result("b", 0)])
+    assert (found.rollouts, found.clips, found.numbers) == (2, 2.0, 1)
+    assert found.without_rows == ("a/0",)
+    assert found.black_unknown == ()
 
 
 def test_results_of_other_families_are_left_out() -> None:

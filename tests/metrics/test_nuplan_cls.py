@@ -15,7 +15,7 @@ from omniloop.core import geometry
 from omniloop.core.motion import EgoMotion
 from omniloop.core.scene import VectorMap
 from omniloop.metrics import nuplan_comfort as comfort
-from omniloop.metrics.comfort_filters import comfort_of
+from omniloop.metrics.comfort_filters import ComfortSeries, comfort_of
 from omniloop.metrics.navsim_driven import NavsimDrivenMetric
 from omniloop.metrics.nuplan_cls import (
     MULTIPLIERS,
@@ -108,6 +108,26 @@ def test_jerk_is_bounded() -> None:
     assert "lon_jerk_mps3" in comfortable(jerking(-4.4), duration_s=2.0)[1]
     assert "jerk_mps3" not in comfortable(jerking(-6.0), duration_s=2.0)[1]
     assert "jerk_mps3" in comfortable(jerking(-9.0), duration_s=2.0)[1]
+
+
+ORACLE_BOUNDS = {
+    "lon_accel_mps2": (-4.05, 2.40), "lat_accel_mps2": (-4.89, 4.89), "jerk_mps3": (-8.37, 8.37),
+    "lon_jerk_mps3": (-4.13, 4.13), "yaw_rate_radps": (-0.95, 0.95),
+    "yaw_accel_radps2": (-1.93, 1.93),
+}  # fmt: skip
+"""Of reference/metrics.md C.1."""
+
+
+@pytest.mark.parametrize("name", ORACLE_BOUNDS)
+@pytest.mark.parametrize("end", [0, 1])
+def test_a_quantity_may_reach_its_bound_and_not_pass_it(name: str, end: int) -> None:
+    bound = ORACLE_BOUNDS[name][end]
+    calm = ComfortSeries(*np.zeros((len(ORACLE_BOUNDS), 9)))
+    for value, expected in ((bound, set()), (np.nextafter(bound, 2 * bound), {name})):
+        one_sample = np.zeros(9)
+        one_sample[4] = value
+        series = replace(calm, **{name: one_sample})  # type: ignore[arg-type]
+        assert set(comfort.beyond_bounds(series)) == expected
 
 
 @pytest.mark.parametrize("samples", [4, 5, 9, 40])

@@ -91,6 +91,29 @@ def test_the_first_test_that_holds_names_a_contact() -> None:
         assert found.tolist() == [KINDS[tests.index(True)]]
 
 
+@pytest.mark.parametrize(
+    ("step_m", "speed_mps", "kind"),
+    [((0.003, 0.004), 0.05, STOPPED_TRACK), ((0.003, 0.00401), 0.05008, ACTIVE_FRONT)],
+)
+def test_an_actor_at_exactly_0_05_mps_stands(
+    step_m: tuple[float, float], speed_mps: float, kind: str
+) -> None:
+    """It moves aside by 5 mm in the 0.1 s in which ego meets it: 3, 4, 5, bit for bit."""
+    aside: Path = lambda t: (*np.where(t > 0.55, np.array(step_m)[:, None], 0.0), 0.0)  # noqa: E731
+    made = record(moving(-10.5, 0, 10), [Body(aside)], vector_map=TWO_LANES)
+    (one,) = collisions(made)
+    assert one.actor_speed_mps == pytest.approx(speed_mps, rel=1e-4)
+    assert (one.actor_speed_mps == 0.05) == (kind == STOPPED_TRACK)
+    assert one.kind == kind
+
+
+def test_an_actor_that_the_recording_never_moves_stands_whatever_its_boxes_do() -> None:
+    made = record(moving(0, 0, 5), [Body(moving(-8, 0, 10))], vector_map=TWO_LANES)
+    assert collisions(made)[0].kind == ACTIVE_REAR
+    (one,) = collisions(with_class(made, ActorClass.CAR, is_static=True))
+    assert (one.kind, one.group, one.at_fault(None)) == (STOPPED_TRACK, VEHICLE, True)
+
+
 def test_a_lateral_contact_between_a_lane_and_its_successor_is_not_at_fault() -> None:
     lanes = (straight("a", 0, -100, 4.6, successors=("b",)), straight("b", 0, 4.6, 200))
     made = record(along(0), [Body(drifting(3), SMALL)], vector_map=VectorMap(lanes=lanes))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from omniloop.metrics import nuplan_speed_limit as limit
 from omniloop.metrics.lanes_under import NO_LANES
 from omniloop.metrics.nuplan_route import route_offsets
 from tests.metrics.nuplan_records import TWO_LANES, line, straight
-from tests.metrics.records import Path, by_name, lane, moving, record, rectangle, road, still
+from tests.metrics.records import EGO, Path, by_name, lane, moving, record, rectangle, road, still
 
 RECORDING = moving(0, 0, 10)
 
@@ -32,6 +34,40 @@ def test_a_corner_may_be_less_than_0_3_m_off_the_drivable_area() -> None:
     assert drivable(3.0, road()) == 1.0
     assert drivable(3.29, road(), leaving(3.29)) == 1.0
     assert drivable(3.31, road(), leaving(3.31)) == 0.0
+
+
+def test_a_corner_exactly_0_3_m_off_the_area_and_off_its_lane_is_far_off() -> None:
+    """Ego is 0.6 m wide and comes to the border, so that a corner is 0.3 m beyond it, bit for bit."""
+    narrow = replace(EGO, width_m=0.6)
+    outline = rectangle(-100, -2, 200, 0)
+    for y, expected in ((0.0, 0.0), (-0.001, 1.0)):
+        border: Path = lambda t, y=y: (10 * t, np.where(t < 0.55, -1.0, y), 0.0)  # noqa: E731
+        for lanes in ((), (lane(outline, "lane", centerline=line((-100, -1), (200, -1))),)):
+            both = VectorMap(lanes=lanes, drivable_areas=(Area("area", outline),))
+            made = record(border, recorded=RECORDING, vector_map=both, vehicle=narrow)
+            value = by_name(area.NuplanDrivableAreaMetric(), made)[area.NAME].value
+            assert value == expected, (y, len(lanes))
+
+
+def test_a_corner_in_a_lane_that_the_centre_is_not_in_is_not_off() -> None:
+    """The centre is on an area without lanes; the corner, 0.8 m beyond it, is in a lane."""
+    outline = rectangle(-100, 4.4, 200, 8)
+    beyond = VectorMap(
+        lanes=(lane(outline, "beyond", centerline=line((-100, 6), (200, 6))),),
+        drivable_areas=road().drivable_areas,
+    )
+    assert drivable(3.8, beyond, leaving(3.8)) == 1.0
+    assert drivable(3.8, VectorMap(drivable_areas=road().drivable_areas), leaving(3.8)) == 0.0
+
+
+def test_one_corner_far_off_is_enough() -> None:
+    """A pillar 1 m wide stands out of the area under ego's front left corner alone."""
+    pillar = rectangle(11.5, 0.5, 12.5, 1.5)[::-1]
+    holed = VectorMap(drivable_areas=(Area("a", rectangle(-50, -4, 200, 4), (pillar,)),))
+    halting: Path = lambda t: (np.where(t < 0.55, 0.0, 9.0), 0.0, 0.0)  # noqa: E731
+    assert drivable(0.0, holed, halting) == 0.0
+    passing: Path = lambda t: (np.where(t < 0.55, 0.0, 9.0), -1.0, 0.0)  # noqa: E731
+    assert drivable(0.0, holed, passing) == 1.0
 
 
 def test_a_corner_in_a_lane_beyond_the_drivable_area_is_not_off() -> None:
@@ -77,6 +113,20 @@ def test_eleven_steps_against_the_lane_are_summed(speed: float, score: float) ->
     assert against(moving(0, 4, speed)) == (score, pytest.approx(1.1 * speed))
 
 
+def test_the_bounds_of_the_distance_against_the_lane_are_2_and_6_m() -> None:
+    below_two, below_six = np.nextafter([2.0, 6.0], 0.0)
+    found = [direction.compliance(m) for m in (0.0, below_two, 2.0, below_six, 6.0, 99.0)]
+    assert found == [1.0, 1.0, 0.5, 0.5, 0.0, 0.0]
+
+
+def test_only_the_last_second_counts() -> None:
+    """Back by 1.5 m twice, one second and a half apart: never 2 m within a second."""
+    twice: Path = lambda t: (  # noqa: E731
+        -1.5 * np.clip(2 * t, 0, 1) - 1.5 * np.clip(2 * t - 4, 0, 1), 0.0, 0.0,
+    )  # fmt: skip
+    assert against(twice) == (1.0, pytest.approx(1.5))
+
+
 def test_with_the_lane_and_in_none_nothing_is_against_it() -> None:
     assert against(moving(0, 0, 20)) == (1.0, 0.0)
     assert against(moving(0, 9, 20)) == (1.0, 0.0)
@@ -92,6 +142,7 @@ def test_a_lane_counts_from_the_third_sample_in_it_on_the_first_from_the_second(
     steps = direction.progress_in_lane_m(lane_of, s_m)
     assert steps.tolist() == [0, 1, 1, 0, 0, -2, -2, 0, 0, 0, -2]
     assert direction.progress_in_lane_m(np.full(3, -1), np.zeros((3, 0))).tolist() == [0, 0, 0]
+    assert direction.progress_in_lane_m(np.full(11, -1), s_m).tolist() == [0] * 11
 
 
 def test_of_overlapping_lanes_the_plain_and_then_the_aligned_one_counts() -> None:
@@ -101,6 +152,9 @@ def test_of_overlapping_lanes_the_plain_and_then_the_aligned_one_counts() -> Non
     two_ways = VectorMap(lanes=(straight("back", 0.0, back=True), straight("right", 0.0)))
     assert against(moving(0, 0, 10), two_ways) == (1.0, 0.0)
     assert against(moving(0, 0, 10), VectorMap(lanes=(crossing,)))[0] == 0.0
+    plain_back = straight("back", 0.0, back=True)
+    along = straight("x", 0.0, in_intersection=True)
+    assert against(moving(0, 0, 10), VectorMap(lanes=(along, plain_back)))[0] == 0.0
 
 
 def test_window_sums_are_those_of_slices() -> None:
@@ -177,6 +231,14 @@ def test_progress_is_a_share_of_the_experts() -> None:
 def test_ego_makes_progress_from_a_fifth_of_the_experts_on() -> None:
     assert made_progress(moving(0, 0, 2.01))[:2] == (pytest.approx(0.201), 1.0)
     assert made_progress(moving(0, 0, 1.99))[:2] == (pytest.approx(0.199), 0.0)
+
+
+def test_exactly_a_fifth_of_the_experts_is_progress() -> None:
+    """The floor of 2 m against an expert who is 10 m ahead from the second sample on."""
+    fifth = made_progress(still(0, 0), recorded=lambda t: (np.where(t > 0.05, 10.0, 0.0), 0.0, 0.0))
+    assert fifth[:2] == (0.2, 1.0)
+    less = made_progress(still(0, 0), recorded=lambda t: (np.where(t > 0.05, 10.01, 0.0), 0.0, 0.0))
+    assert less[1] == 0.0
 
 
 def test_small_distances_count_as_two_metres() -> None:

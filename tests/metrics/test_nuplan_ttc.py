@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
@@ -44,6 +46,70 @@ def test_times_are_those_of_boxes_moved_step_by_step() -> None:
     np.testing.assert_allclose(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("gap_m", "expected_s"),
+    [(0.5, 0.1), (0.95, 0.1), (1.05, 0.2), (9.45, 1.0), (28.95, 2.9), (29.05, np.inf)],
+)
+def test_projections_are_29_steps_of_0_1_s(gap_m: float, expected_s: float) -> None:
+    """The gap closes at 10 m/s, whoever drives: 0.1, 0.2, ..., 2.9 s are looked at."""
+    half = np.array([[2.0, 1.0]])
+    one = Rectangles(np.zeros((1, 2)), np.zeros(1), half)
+    ahead = Rectangles(np.array([[4.0 + gap_m, 0.0]]), np.zeros(1), half)
+    facing = Rectangles(ahead.xy, np.array([np.pi]), half)
+    for other, speeds in ((ahead, (10.0, 0.0)), (ahead, (25.0, 15.0)), (facing, (4.0, 6.0))):
+        found = time_to_contact_s(one, np.array(speeds[:1]), other, np.array(speeds[1:]))
+        assert found[0] == pytest.approx(expected_s)
+
+
+def coming(bearing_deg: float, away_m: float, ego_y: float, vector_map: VectorMap) -> RolloutRecord:
+    """A small car comes at ego on a constant bearing from its rear axle, and is 0.5 s away.
+
+    Ego drives at 5 m/s; the rollout ends 0.1 s after handover, before they meet.
+    """
+    turn = np.deg2rad(bearing_deg)
+    vx, vy = 5.0 - 6.0 * np.cos(turn), -6.0 * np.sin(turn)
+    x, y = away_m * np.cos(turn), ego_y + away_m * np.sin(turn)
+    body = Body(moving(x, y, float(np.hypot(vx, vy)), float(np.arctan2(vy, vx))), (1.0, 0.5, 1.5))
+    return record(moving(0, ego_y, 5), [body], vector_map=vector_map, duration_s=0.1)
+
+
+def at_bearing(
+    bearing_deg: float, away_m: float, ego_y: float, vector_map: VectorMap
+) -> float | None:
+    made = coming(bearing_deg, away_m, ego_y, vector_map)
+    return by_name(NuplanTtcMetric(), made)[NAME].value
+
+
+def test_ahead_is_nearer_than_30_degrees_seen_from_the_rear_axle() -> None:
+    for bearing_deg, expected in ((29.7, 0.0), (30.3, 1.0), (-29.7, 0.0), (-30.3, 1.0)):
+        assert at_bearing(bearing_deg, 7.0, 0.0, TWO_LANES) == expected
+        assert at_bearing(bearing_deg, 7.0, 2.0, TWO_LANES) == 0.0  # between the lanes
+
+
+def test_behind_is_farther_than_150_degrees_seen_from_the_rear_axle() -> None:
+    for bearing_deg, expected in ((149.7, 0.0), (150.3, 1.0), (-149.7, 0.0), (-150.3, 1.0)):
+        assert at_bearing(bearing_deg, 5.0, 2.0, TWO_LANES) == expected
+        assert at_bearing(bearing_deg, 5.0, 0.0, TWO_LANES) == 1.0  # in one lane
+
+
+def test_the_rear_axle_tells_whether_ego_is_in_an_intersection() -> None:
+    for seam, expected in ((0.6, 1.0), (-0.1, 0.0)):  # the box's centre is at 1.0 m, in it
+        lanes = (
+            straight("before", 0, -100, seam, successors=("in",)),
+            straight("in", 0, seam, 200, in_intersection=True),
+        )
+        assert at_bearing(60.0, 6.0, 0.0, VectorMap(lanes=lanes)) == expected
+
+
+def test_ego_stands_at_exactly_0_005_mps() -> None:
+    made = record(still(0, 0), [Body(moving(9, 0, 5, np.pi))], vector_map=TWO_LANES, duration_s=0.1)
+    for speed, expected in ((0.005, 1.0), (float(np.nextafter(0.005, 1)), 0.0)):
+        dynamics = np.zeros_like(made.ego.dynamics)
+        dynamics[:, 0] = speed
+        creeping = replace(made, ego=replace(made.ego, dynamics=dynamics))
+        assert by_name(NuplanTtcMetric(), creeping)[NAME].value == expected
+
+
 def closing(gap_m: float) -> float | None:
     """Ego at 10 m/s for 2 s; the gap to a car at 5 m/s closes to `gap_m`."""
     made = record(moving(0, 0, 10), [Body(moving(15 + gap_m, 0, 5))], vector_map=TWO_LANES)
@@ -85,7 +151,8 @@ def test_actors_aside_count_between_lanes_and_in_intersections_only() -> None:
 
 
 def test_actors_behind_never_count() -> None:
-    made = record(moving(0, 2, 5), [Body(moving(-9, 2, 9))], duration_s=0.5, vector_map=TWO_LANES)
+    """Between two lanes, 0.6 s before the other drives into ego's rear."""
+    made = record(moving(0, 2, 5), [Body(moving(-5.5, 2, 9))], duration_s=0.5, vector_map=TWO_LANES)
     assert by_name(NuplanTtcMetric(), made)[NAME].value == 1.0
 
 

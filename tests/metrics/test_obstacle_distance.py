@@ -48,6 +48,7 @@ def test_who_overlaps_at_handover_does_not_count_until_it_has_parted() -> None:
 def test_bridges_and_absent_actors_do_not_count() -> None:
     assert nearest(still(0, 0), Body(still(10, 0), z=6.0)) is None
     assert nearest(still(0, 0), Body(still(10, 0), z=6.0), Body(still(20, 0))) == pytest.approx(15)
+    assert nearest(still(0, 0), Body(still(10, 0), z=6.0), Body(still(60, 0))) == pytest.approx(55)
     assert nearest(still(0, 0), Body(still(10, 0), present=lambda t: t > 99)) is None
     assert nearest(still(0, 0)) is None
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omniloop.core.errors import ConfigError
 from omniloop.core.geometry import Array
 from omniloop.core.motion import EgoMotion
-from omniloop.core.record import RolloutRecord
+from omniloop.core.record import LostFrames, RolloutRecord
 from omniloop.metrics.fault_reaction import FaultReactionMetric, disturbed
 from omniloop.metrics.plan_consistency import PlanConsistencyMetric
 from omniloop.metrics.plan_error import PlanErrorMetric
@@ -150,6 +150,29 @@ def test_a_wrong_estimate_of_ego_is_a_disturbance() -> None:
     slower[made.ego.times_us == 1_600_000, 0] -= 0.5
     told = EgoMotion(made.ego.times_us, made.ego.local_to_rig, slower)
     assert disturbed(replace(made, ego_estimated=told)).tolist() == [False, True] + [False] * 3
+
+
+def test_a_lost_frame_disturbs_the_first_decision_that_would_have_seen_it() -> None:
+    made = driven([decision(0.1 * k, EGO) for k in range(6)])
+    at = np.array([d.time_us for d in made.decisions], dtype=np.int64)
+    arrival = np.array([at[1], at[1] + 1, at[3] - 1, at[-1] + 1])
+    lost = (
+        LostFrames("front", arrival - 30_000, arrival),
+        LostFrames("rear", at[4:5], at[4:5]),
+    )
+    assert disturbed(replace(made, lost_frames=lost)).tolist() == [False, True, True, True, True, False]  # fmt: skip
+    assert not disturbed(made).any()
+
+
+def test_the_reaction_to_lost_frames_is_scored() -> None:
+    plans = [decision(0.1 * k, beside(0.0 if k < 4 else 1.0)) for k in range(8)]
+    made = driven(plans)
+    at = np.array([made.decisions[4].time_us], dtype=np.int64)
+    value = by_name(
+        FaultReactionMetric(), replace(made, lost_frames=(LostFrames("front", at, at),))
+    )
+    assert value["fault_plan_deviation_m"].value == pytest.approx(0.5)
+    assert value["fault_speed_change_mps"].value == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_change_of_speed_is_that_of_the_second_after() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,9 +11,11 @@ from omniloop.core.scene import VectorMap
 from omniloop.metrics.boxes import TOUCH_M, Rectangles, penetration_m
 from omniloop.metrics.swept import first_step_s, overlap_times_s
 from omniloop.metrics.ttc import TtcMetric
+from tests.metrics.nuplan_records import TWO_LANES
 from tests.metrics.records import Body, Path, by_name, moving, record, still
 from tests.metrics.test_collision import drifting
 from tests.metrics.test_lanes_under import straight
+from tests.metrics.test_nuplan_ttc import coming
 
 ROAD = VectorMap(lanes=(straight(-2, 2, "lane"),))
 CROSSROADS = VectorMap(lanes=(straight(-2, 2, "lane", in_intersection=True),))
@@ -77,6 +81,47 @@ def test_without_lanes_only_who_is_ahead_counts() -> None:
     crossing = Body(drifting(10, -20, 0, 10, np.pi / 2))
     assert scores(moving(0, 0, 4), crossing, duration_s=0.5, road=VectorMap())[0] is None
     assert scores(moving(0, 0, 10), Body(still(17, 0)), duration_s=1, road=VectorMap())[0] == pytest.approx(0.3)  # fmt: skip
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_ahead_and_behind_are_30_and_150_degrees_seen_from_the_rear_axle(side: int) -> None:
+    def seen(bearing_deg: float, away_m: float, ego_y: float) -> bool:
+        made = coming(side * bearing_deg, away_m, ego_y, TWO_LANES)
+        return by_name(TtcMetric(), made)["ttc_min_s"].value is not None
+
+    assert [seen(b, 7.0, 0.0) for b in (29.7, 30.3)] == [True, False]
+    assert [seen(b, 7.0, 2.0) for b in (29.7, 30.3)] == [True, True]  # between the lanes
+    assert [seen(b, 5.0, 2.0) for b in (149.7, 150.3)] == [True, False]
+    assert [seen(b, 5.0, 0.0) for b in (149.7, 150.3)] == [False, False]
+
+
+def test_ego_stands_up_to_0_005_mps() -> None:
+    made = record(still(0, 0), [Body(moving(9, 0, 5, np.pi))], vector_map=ROAD, duration_s=0.1)
+    for speed, stands in ((0.005, True), (float(np.nextafter(0.005, 1)), False)):
+        dynamics = np.zeros_like(made.ego.dynamics)
+        dynamics[:, 0] = speed
+        creeping = replace(made, ego=replace(made.ego, dynamics=dynamics))
+        value = by_name(TtcMetric(), creeping)["ttc_min_s"].value
+        assert (value is None) == stands
+
+
+@pytest.mark.parametrize(("gap_m", "expected"), [(28.95, 2.9), (29.95, 3.0), (30.05, None)])
+def test_the_horizon_is_3_s_and_belongs_to_it(gap_m: float, expected: float | None) -> None:
+    """Ego states 15 m/s, so that the gap would close at 10 m/s; its poses keep it."""
+    lead = Body(moving(5 + gap_m, 0, 5))
+    made = record(moving(0, 0, 5), [lead], vector_map=ROAD, duration_s=0.1)
+    dynamics = made.ego.dynamics.copy()
+    dynamics[:, 0] = 15.0
+    made = replace(made, ego=replace(made.ego, dynamics=dynamics))
+    value = by_name(TtcMetric(), made)["ttc_min_s"].value
+    assert value == (expected if expected is None else pytest.approx(expected))
+
+
+def test_a_time_of_exactly_the_bound_is_not_short() -> None:
+    ego, lead = moving(0, 0, 10), Body(moving(15.5, 0, 5))  # 10.5 m at 5 m/s: 2.2 and 2.1 s
+    least, share = scores(ego, lead, duration_s=0.1, bound_s=22 * 0.1)
+    assert least == pytest.approx(2.1)
+    assert share == 0.5
 
 
 coordinate = st.floats(-30, 30)

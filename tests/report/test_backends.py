@@ -12,8 +12,9 @@ import pytest
 
 from omniloop.configs.compose import compose
 from omniloop.core.errors import ConfigError, RunFolderError
-from omniloop.report.backend_bins import bins_of, brief_table, chart, check_edges, full_table
+from omniloop.report.backend_bins import Bin, bins_of, brief_table, chart, check_edges, full_table
 from omniloop.report.backends import Clips, clips_of
+from omniloop.report.image_metrics.difference import DifferenceMetric
 from omniloop.report.tabular import to_csv, to_markdown
 from omniloop.runner.rerender import rerender
 from omniloop.runner.run import execute
@@ -22,6 +23,8 @@ SETTINGS = (
     "renderer.width=128", "renderer.height=80", "scenes.ids=curve,junction", "sync.duration_s=5",
 )  # fmt: skip
 EDGES_M = (0.1, 0.75, 2.0, 4.0)
+METRICS = {"difference": DifferenceMetric()}
+SCORES = ("ssim", "psnr_db", "gradient_error")
 STRENGTHS = ("blur_px_per_m", "warp_px_per_m", "noise_levels_per_m")
 
 
@@ -46,24 +49,34 @@ def clips(runs: Path, name: str) -> Clips:
     return clips_of(runs / "driven", runs / name, name, clip_s=0.25, every=2)
 
 
+def value(found: Bin, name: str) -> float:
+    return found.estimates[name].value
+
+
 def test_the_same_renderer_differs_by_nothing_in_any_bin(runs):
     found = bins_of(clips(runs, "plain"), EDGES_M)
     assert len(found) >= 3
     for b in found:
-        assert (b.ssim, b.mse, b.gradient_error) == (1.0, 0.0, 0.0)
-        assert b.psnr_db == (None, None, None)
-        ssim, *errors = b.intervals
-        assert (ssim.low, ssim.high) in [(None, None), (pytest.approx(1.0), pytest.approx(1.0))]
-        assert all(i.low is None and i.reason for i in errors)
+        ssim, psnr, gradient = (b.estimates[name] for name in SCORES)
+        assert (ssim.value, psnr.value, gradient.value) == (1.0, None, 0.0)
+        assert psnr.reason == "identical"
+        assert (ssim.interval.low, ssim.interval.high) in [
+            (None, None),
+            (pytest.approx(1.0), pytest.approx(1.0)),
+        ]
+        assert gradient.interval.low is None
+        assert gradient.interval.reason
 
 
 def test_a_degradation_grows_over_the_bins_and_is_nothing_on_the_path(runs):
     found = bins_of(clips(runs, "strong"), EDGES_M)
-    assert (found[0].low_m, found[0].ssim) == (0.0, 1.0)
+    ssim, psnr_db, gradient_error = ([value(b, name) for b in found] for name in SCORES)
+    assert (found[0].low_m, ssim[0]) == (0.0, 1.0)
     assert len(found) == 5
     assert all(a.deviation_m < b.deviation_m for a, b in itertools.pairwise(found))
-    assert all(a.ssim > b.ssim for a, b in itertools.pairwise(found))
-    assert all(a.mse < b.mse for a, b in itertools.pairwise(found))
+    assert all(a > b for a, b in itertools.pairwise(ssim))
+    assert all(a > b for a, b in itertools.pairwise(psnr_db[1:]))
+    assert all(a < b for a, b in itertools.pairwise(gradient_error[1:]))
 
 
 def test_curves_of_two_strengths_are_apart_off_the_path(runs):
@@ -71,9 +84,9 @@ def test_curves_of_two_strengths_are_apart_off_the_path(runs):
     assert [b.label for b in mild] == [b.label for b in strong]
     assert [b.deviation_m for b in mild] == [b.deviation_m for b in strong]
     for weak, much in zip(mild[1:], strong[1:], strict=True):
-        assert weak.ssim > much.ssim
-        assert weak.psnr_db[0] > much.psnr_db[0]
-        assert weak.gradient_error < much.gradient_error
+        assert value(weak, "ssim") > value(much, "ssim")
+        assert value(weak, "psnr_db") > value(much, "psnr_db")
+        assert value(weak, "gradient_error") < value(much, "gradient_error")
 
 
 def test_clips_hold_every_frame_once(runs):
@@ -81,7 +94,9 @@ def test_clips_hold_every_frame_once(runs):
     longer = clips_of(runs / "driven", runs / "mild", "mild", clip_s=100.0)
     assert len(longer.frames) == 2
     assert whole.frames.sum() == longer.frames.sum()
-    assert whole.sums.sum(axis=0) == pytest.approx(longer.sums.sum(axis=0))
+    sums = [sum(c.measured["difference"]) for c in (whole, longer)]
+    assert sums[0] == pytest.approx(sums[1])
+    assert sums[0][0] == whole.frames.sum()
     assert sorted(set(whole.rollouts)) == ["curve/0", "junction/0"]
     assert whole.frames.max() <= 16  # 0.5 s at 30 Hz
     half = clips_of(runs / "driven", runs / "mild", "mild", clip_s=100.0, every=2)
@@ -111,30 +126,34 @@ def test_tables_and_chart_are_the_same_each_time_and_sound(runs):
 
 def made(deviation_m: list[float], ssim: list[float], scenes: list[str]) -> Clips:
     frames = np.full(len(ssim), 10)
-    sums = np.column_stack([ssim, 100 * (1 - np.array(ssim)), 1 - np.array(ssim)]) * 10
-    named = np.array(scenes)
-    return Clips("made", named, np.array([f"{s}/0" for s in scenes]), np.array(deviation_m), frames, sums)  # fmt: skip
+    sums = 10 * np.array([(1.0, s, 100 * (1 - s), 1 - s) for s in ssim])
+    rollouts = np.array([f"{s}/0" for s in scenes])
+    measured = {"difference": tuple(sums)}
+    return Clips(
+        "made", np.array(scenes), rollouts, np.array(deviation_m), frames, METRICS, measured
+    )
 
 
 def test_a_bin_holds_its_lower_end_and_means_are_over_frames():
     found = bins_of(
-        made([0.0, 0.5, 0.99, 9.0], [1.0, 0.8, 0.6, 0.2], ["a", "a", "b", "b"]), (0.5, 1.0)
+        made([0.0, 0.5, 0.99, 9.0], [1.0, 0.8, 0.6, 0.2], ["a", "a", "b", "b"]),
+        (0.5, 1.0),
     )
     assert [(b.label, b.clips, b.scenes) for b in found] == [("0-0.5", 1, 1), ("0.5-1", 2, 2), ("1+", 1, 1)]  # fmt: skip
-    assert found[1].ssim == pytest.approx(0.7)
+    assert value(found[1], "ssim") == pytest.approx(0.7)
     assert found[1].deviation_m == pytest.approx(0.745)
-    assert found[1].psnr_db[0] == pytest.approx(10 * math.log10(255**2 / 30))
+    assert value(found[1], "psnr_db") == pytest.approx(10 * math.log10(255**2 / 30))
 
 
 def test_intervals_are_over_scenes_and_hold_the_mean():
     ssim = [0.5, 0.52, 0.7, 0.72, 0.6, 0.61]
     found = bins_of(made([2.0] * 6, ssim, ["a", "a", "b", "b", "c", "c"]), (1.0,))[0]
-    interval = found.intervals[0]
+    interval = found.estimates["ssim"].interval
     assert interval.low < np.mean(ssim) < interval.high
-    low, high = found.psnr_db[1:]
-    assert low < found.psnr_db[0] < high
+    psnr = found.estimates["psnr_db"]
+    assert psnr.interval.low < psnr.value < psnr.interval.high
     one_scene = bins_of(made([2.0] * 6, ssim, ["a"] * 6), (1.0,))[0]
-    assert one_scene.intervals[0].reason == "fewer than two scenes"
+    assert one_scene.estimates["ssim"].interval.reason == "fewer than two scenes"
 
 
 @pytest.mark.parametrize("edges", [(1.0, 1.0), (2.0, 1.0), (0.0, 1.0), (-1.0,), (1.0, math.nan), (math.inf,)])  # fmt: skip

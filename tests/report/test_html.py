@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from omniloop.configs.compose import compose
 from omniloop.core.contracts import MetricValue
 from omniloop.core.errors import RunFolderError
 from omniloop.core.record import RolloutRecord
@@ -306,6 +305,14 @@ def test_many_rollouts_get_rows_but_pictures_only_the_first_and_those_with_troub
     assert len(page.all("article")) == 26
 
 
+def test_all_rollouts_of_a_run_that_is_not_large_get_pictures(tmp_path: Path) -> None:
+    for k in range(2 * MOST_PICTURED):
+        bare(tmp_path, f"s{k:03d}", 0, outcome="completed")
+    page = Page(write_report(tmp_path))
+    assert len(page.all("article")) == 2 * MOST_PICTURED
+    assert "Pictures are of" not in page.text
+
+
 def test_pictures_are_bounded_whatever_happens() -> None:
     def result(k: int, outcome: str) -> RolloutResult:
         return RolloutResult("s", k, f"s/{k}", outcome)
@@ -410,17 +417,18 @@ def test_videos_are_linked_and_their_absence_is_told(page: Page, tmp_path: Path)
     assert "There are no videos: run.video=true makes them." in text
 
 
-def test_the_command_to_run_it_again_gives_the_same_settings() -> None:
-    given = [
-        "policy=constant_velocity", "renderer=none", "sync.warmup_s=1.5", "run.seeds=[3,4]",
-        "run.name=a b", "imperfection=all", "run.stop_on=[offroad]",
-    ]  # fmt: skip
-    config = compose(given).model_dump(mode="json")
-    words = shlex.split(rerun_command(config, "again"))
-    assert words[:2] == ["omniloop", "run"]
-    assert words[-1] == "run.name=again_2"
-    again = compose(words[2:]).model_dump(mode="json")
-    assert again["run"].pop("name") == "again_2"
-    assert config["run"].pop("name") == "a b"
-    assert again == config
+def test_the_command_to_run_it_again_is_quoted_and_makes_another_run(tmp_path: Path) -> None:
+    words = ["omniloop", "run", "scenes.path=/a (1)/it's", "metrics.collision=false"]
+    found = rerun_command({"command": words}, "a b")
+    assert shlex.split(found) == [*words, "run.name=a b_2"]
     assert rerun_command({}, "x") == ""
+    bare(tmp_path, "a", 0)
+    write_run_yaml(tmp_path, settings(["a"], [0], command=words))
+    page = Page(write_report(tmp_path))
+    assert rerun_command({"command": words}, tmp_path.name) in page.text
+
+
+def test_a_run_that_was_drawn_again_is_drawn_again_by_its_command() -> None:
+    words = ["omniloop", "rerender", "runs/demo", "renderer=degraded"]
+    document = {"command": words, "rerendered": {"run": "runs/demo"}, "config": {"run": {"dir": "runs"}}}  # fmt: skip
+    assert shlex.split(rerun_command(document, "x")) == [*words, "--out", "runs/x_2"]

@@ -11,6 +11,7 @@ from omniloop.report.intervals import (
     ALL_ALIKE,
     TOO_FEW,
     bootstrap,
+    bootstrap_ratio_differences,
     paired_rates,
     wilson,
 )
@@ -124,3 +125,31 @@ def test_intervals_of_a_ratio_hold_the_truth():
     incidents = (random.random((30, 600)) < km * 0.5).astype(float)  # 0.5 per km
     held = np.mean([i.low is not None and i.low <= 0.5 <= i.high for i in bootstrap(incidents, km)])
     assert 0.90 <= held <= 0.985
+
+
+def test_with_weights_of_one_a_difference_of_ratios_is_one_of_means():
+    random = generator(0, "differences")
+    one, two = random.normal(size=(2, 12, 3))
+    ones = np.ones_like(one)
+    found = bootstrap_ratio_differences((one, ones), (two, ones))
+    for ours, theirs in zip(found, bootstrap(two - one), strict=True):
+        assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_a_ratio_against_nothing_is_the_ratio():
+    random = generator(0, "ratios")
+    values, weights = random.exponential(size=(2, 9, 2))
+    found = bootstrap_ratio_differences((np.zeros_like(values), weights), (values, weights))
+    assert found == bootstrap(values, weights)
+
+
+def test_ratios_that_cannot_differ_say_so():
+    ones = np.ones((4, 1))
+    values = np.arange(4.0)[:, None]
+    for first, second in (
+        ((values, ones), (values, ones)),
+        ((0 * ones, ones), (0 * ones, values)),
+        ((ones, ones), (2 * ones, ones)),
+    ):
+        assert bootstrap_ratio_differences(first, second)[0].reason == ALL_ALIKE
+    assert bootstrap_ratio_differences((ones[:1], ones[:1]), (ones[:1], ones[:1]))[0].reason == TOO_FEW  # fmt: skip

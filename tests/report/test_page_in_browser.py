@@ -118,6 +118,25 @@ def test_lanes_that_overlap_leave_no_hole(browser: Browser) -> None:
     assert browser.run(ahead) == lane
 
 
+def test_a_dashed_line_is_drawn_as_dashes(browser: Browser) -> None:
+    open_player(browser, "r1")
+    browser.run("document.querySelector('.play').click()")
+    scrub(browser, 1000)
+    for layer in ("plan", "route", "trail", "recorded"):
+        browser.run(f"document.querySelector('[data-layer={layer}]').click()")
+    paint = browser.run("JSON.parse(document.getElementById('palettes').textContent).light")
+    column = (  # along the line between the lanes, 1.75 m to the left of ego
+        "(c => Array.from(c.getContext('2d').getImageData("
+        "Math.round(c.width / 2 - 1.75 * c.height / 60), 0, 1, c.height).data)"
+        ".filter((_, k) => k % 4 == 0).join(' '))(document.querySelector('.player canvas'))"
+    )
+    reds = [int(v) for v in browser.run(column).split()]
+    painted = [abs(v - paint["line_white"][0]) < abs(v - paint["lane"][0]) for v in reds]
+    runs = "".join("x" if p else " " for p in painted).split()
+    assert 4 <= len(runs) <= 7  # 60 m, a dash every 12 m; a box may lie over one
+    assert sorted(map(len, runs))[len(runs) // 2] == pytest.approx(3 * len(reds) / 60, abs=3)
+
+
 def test_it_stops_at_the_end_and_starts_over(browser: Browser) -> None:
     open_player(browser, "r1")
     browser.run("document.querySelector('.rate').value = '4'")

@@ -141,8 +141,8 @@ def test_the_map_has_its_layers_and_ends_near_the_drive(data: dict[str, Any]) ->
         1,
         1,
     ]
-    colors = {(color, dashed) for color, dashed, _ in layers["paint"]}
-    assert colors == {("line_white", 0), ("line_white", 1), ("line_yellow", 0)}
+    colors = {(color, *dashes) for color, dashes, _ in layers["paint"]}
+    assert colors == {("line_white",), ("line_white", 3.0, 9.0), ("line_yellow",)}
     edge = unpacked(layers["edges"][0], np.array(data["origin"]))
     np.testing.assert_allclose(edge, [[-60.0, -4.0], [60 + REACH_M, -4.0]], atol=0.1)
 

@@ -12,7 +12,7 @@ import yaml
 from omniloop.core.errors import RunFolderError
 from omniloop.runlog import run_yaml
 from omniloop.runlog.environment import describe_environment, differences, environment_changes
-from omniloop.runlog.redact import names_secret, without_secrets
+from omniloop.runlog.redact import names_secret, without_secret, without_secrets
 from omniloop.runlog.run_yaml import read_run_yaml, to_yaml, write_run_yaml
 
 DOCUMENT: dict[str, Any] = {
@@ -180,3 +180,17 @@ def test_secrets_are_masked_at_any_depth() -> None:
         "a": [{"token": "***"}, "https://***@h/path", ["s3://***@b"]], "password": "", "secret": None,
         "credentials": "***", "mail": "me@host", "plain": "https://h/p@th",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("word", "masked"),
+    [
+        ("renderer.api_key=hush", "renderer.api_key=***"),
+        ("renderer.api_key=", "renderer.api_key="),
+        ("policy.url=https://me:hush@host/x", "policy.url=https://***@host/x"),
+        ("renderer=degraded", "renderer=degraded"),
+        ("renderer", "renderer"),
+    ],
+)
+def test_words_of_a_command_hold_no_secret(word: str, masked: str) -> None:
+    assert without_secret(word) == masked

@@ -9,13 +9,23 @@ import numpy as np
 
 from omniloop.report.aggregate import (
     Definitions,
+    flags_and_km,
     matrix,
     mean_intervals,
+    per_km_names,
     scene_index,
     scene_means,
+    score_names,
 )
 from omniloop.report.compare.pairing import Pair
-from omniloop.report.intervals import SAME, Interval, paired_rates
+from omniloop.report.intervals import (
+    SAME,
+    Interval,
+    bootstrap_ratio_differences,
+    no_interval,
+    paired_rates,
+)
+from omniloop.runlog.results import RolloutResult
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,8 @@ class Difference:
         unit: Of the values; "1" for a plain number.
         flag: Whether it is 0 or 1.
         better: Which direction is good.
-        first: Mean over scenes of the mean over a scene's seeds; None without such a pair.
+        first: Mean over scenes of the mean over a scene's seeds, of a score per km incidents over
+            distance; None without such a pair.
         second: The same of the second run.
         value: `second` minus `first`.
         interval: Of `value`, at 95 %, over scenes.
@@ -67,6 +78,18 @@ class Difference:
         return {"higher": self.lower, "lower": self.higher}.get(self.better)
 
 
+def differences_of(
+    pairs: Sequence[Pair], names: Sequence[str], definitions: Definitions
+) -> list[Difference]:
+    """`paired_differences` of scores and `per_km_differences` of those per km, in their order."""
+    results = [result for side in _sides(pairs) for result in side]
+    derived = per_km_names(score_names(results))
+    own = [name for name in names if name not in derived]
+    per_km = [name for name in names if name in derived]
+    found = [*paired_differences(pairs, own, definitions), *per_km_differences(pairs, per_km)]
+    return sorted(found, key=lambda difference: names.index(difference.name))
+
+
 def paired_differences(
     pairs: Sequence[Pair], names: Sequence[str], definitions: Definitions
 ) -> list[Difference]:
@@ -77,8 +100,7 @@ def paired_differences(
     is that of `paired_rates`, with as many trials as scenes.
     """
     scenes, scene = scene_index([pair.first for pair in pairs])
-    first = matrix([pair.first for pair in pairs], names)
-    second = matrix([pair.second for pair in pairs], names)
+    first, second = (matrix(results, names) for results in _sides(pairs))
     both = ~np.isnan(first) & ~np.isnan(second)
     first, second = np.where(both, first, np.nan), np.where(both, second, np.nan)
     change = scene_means(second - first, scene, len(scenes))
@@ -114,6 +136,51 @@ def paired_differences(
             )
         )  # fmt: skip
     return out
+
+
+def per_km_differences(pairs: Sequence[Pair], names: Sequence[str]) -> list[Difference]:
+    """Differences of scores per km, second minus first, over pairs that have both their parts.
+
+    Flags and distances are averaged over a scene's seeds and then summed over scenes, in each run
+    for itself; the interval resamples scenes, the same for both. Scenes are counted by their own
+    rates, those without a distance in either run left out.
+
+    Args:
+        names: Of `omniloop.report.aggregate.per_km_names`.
+    """
+    if not names:
+        return []
+    scenes, scene = scene_index([pair.first for pair in pairs])
+    sides = [flags_and_km(results, names) for results in _sides(pairs)]
+    both = ~np.isnan(sides[0][0]) & ~np.isnan(sides[1][0])
+    flags, km = (
+        [scene_means(np.where(both, side[part], np.nan), scene, len(scenes)) for side in sides]
+        for part in (0, 1)
+    )
+    out = []
+    for k, name in enumerate(names):
+        rows = ~np.isnan(flags[0][:, k])
+        one, two = ((flags[i][rows, k, None], km[i][rows, k, None]) for i in (0, 1))
+        driven = (one[1] > 0) & (two[1] > 0)
+        change = two[0][driven] / two[1][driven] - one[0][driven] / one[1][driven]
+        far = min(float(one[1].sum()), float(two[1].sum())) > 0
+        rates = [float(side[0].sum() / side[1].sum()) if far else None for side in (one, two)]
+        value = rates[1] - rates[0] if rates[0] is not None and rates[1] is not None else None
+        out.append(
+            Difference(
+                name=name, unit="1/km", flag=False, better="lower", first=rates[0], second=rates[1],
+                value=value, valid=int(both[:, k].sum()), pairs=len(pairs),
+                scenes=int(rows.sum()) if far else 0,
+                interval=bootstrap_ratio_differences(one, two)[0] if far else no_interval("no distance"),
+                higher=int((change > SAME).sum()), lower=int((change < -SAME).sum()),
+                same=int((np.abs(change) <= SAME).sum()),
+            )
+        )  # fmt: skip
+    return out
+
+
+def _sides(pairs: Sequence[Pair]) -> tuple[list[RolloutResult], list[RolloutResult]]:
+    return [pair.first for pair in pairs], [pair.second for pair in pairs]
 
 
 def _flipped(pairs: Sequence[Pair], change: np.ndarray) -> tuple[str, ...]:

@@ -3,107 +3,98 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
 from omniloop.core.time import US_PER_S
 from omniloop.report.aggregate import matrix, outcome_counts
-from omniloop.report.compare.differences import Difference, paired_differences
-from omniloop.report.compare.divergence import Divergence, divergence
+from omniloop.report.compare.comparison import Comparison
+from omniloop.report.compare.differences import Difference
+from omniloop.report.compare.divergence import Divergence
 from omniloop.report.compare.pairing import Pair, Pairing
-from omniloop.report.compare.ranks import Ranking
 from omniloop.report.score_tables import interval_text, listed
 from omniloop.report.tabular import Table, Value, number, text
-from omniloop.runlog.folder import LOG_NAME, rollout_dir
 from omniloop.runlog.results import OUTCOMES, RolloutResult
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Two runs compared.
-
-    Attributes:
-        differences: By score.
-        divergences: By ``<scene>/<seed>``; empty if logs were not looked at.
-        tolerance_m: How far apart egos must be to have parted.
-    """
-
-    pairing: Pairing
-    differences: tuple[Difference, ...]
-    divergences: Mapping[str, Divergence]
-    tolerance_m: float
-
-    @property
-    def title(self) -> str:
-        """The two runs, which tables call A and B."""
-        return f"{self.pairing.second.name} (B) against {self.pairing.first.name} (A)"
-
-
-def compare(pairing: Pairing, names: Sequence[str], tolerance_m: float, logs: bool) -> Comparison:
-    """Compare the scores wanted, and with `logs` when the rollouts part."""
-    first, second = pairing.first, pairing.second
-    definitions = {**first.definitions, **second.definitions}
-    wanted = [name for name in names if name not in pairing.left_out_scores]
-
-    def log(run_dir: Path, pair: Pair) -> Path:
-        return rollout_dir(run_dir, *pair.first.key) / LOG_NAME
-
-    parted = {
-        pair.name: divergence(log(first.path, pair), log(second.path, pair), tolerance_m)
-        for pair in (pairing.pairs if logs else ())
-    }
-    found = paired_differences(pairing.pairs, wanted, definitions)
-    return Comparison(pairing, tuple(found), parted, tolerance_m)
 
 
 def differences_table(comparison: Comparison) -> Table:
     """One row for each score, and below all that a reader must know."""
-    headers = ("score", "A", "B", "B - A", "95 % interval", "unit", "won/same/lost", "n", "scenes")
-    rows: list[tuple[Value, ...]] = []
-    alike = [
-        d.name for d in comparison.differences if d.scenes and d.scenes == d.same and not d.flag
-    ]
-    alike += [d.name for d in comparison.differences if d.flag and d.first == d.second == 0]
-    undefined = [d.name for d in comparison.differences if not d.scenes]
-    for d in comparison.differences:
-        if d.name in alike or d.name in undefined:
-            continue
-        factor, unit = (100, "%") if d.flag else (1, "" if d.unit == "1" else d.unit)
-        values = [text(None if v is None else number(v * factor)) for v in (d.first, d.second)]
-        change = text(None) if d.value is None else _signed(d.value * factor)
-        counts = f"{d.wins}/{d.same}/{d.losses}"
-        if d.wins is None:
-            counts = f"{d.higher} up {d.lower} down"
-        n = str(d.valid) if d.valid == d.pairs else f"{d.valid} of {d.pairs}"
-        interval = interval_text(d.interval, factor)
-        rows.append((d.name, *values, change, interval, unit, counts, n, d.scenes))
+    found = comparison.differences
+    alike = [d.name for d in found if _is_alike(d)]
+    undefined = [d.name for d in found if d.value is None]
+    rows = [_difference_row(d) for d in found if d.value is not None and not _is_alike(d)]
     notes = (
         *_outcome_notes(comparison.pairing),
         *_parting_notes(comparison),
         *([f"the same in every scene: {listed(alike, 99)}"] if alike else []),
         *([f"undefined in every pair: {listed(undefined, 99)}"] if undefined else []),
+        *([] if found else ["no score is in both runs and means the same in both"]),
         *comparison.pairing.notes(),
     )
-    return Table("differences", comparison.title, headers, tuple(rows), notes)
+    return Table("differences", comparison.title, _HEADERS, tuple(rows), notes)
+
+
+_HEADERS = ("score", "A", "B", "B - A", "95 % interval", "won/same/lost", "n", "scenes")
+
+
+def _is_alike(d: Difference) -> bool:
+    """Whether nothing differs; of a flag that is set somewhere this is worth a row."""
+    if d.flag:
+        return d.first == d.second == 0
+    return bool(d.scenes) and d.scenes == d.same
+
+
+def _difference_row(d: Difference) -> tuple[Value, ...]:
+    factor = 100 if d.flag else 1
+    values = [text(None if v is None else number(v * factor)) for v in (d.first, d.second)]
+    change = text(None) if d.value is None else _signed(d.value * factor)
+    counts = f"{d.wins}/{d.same}/{d.losses}"
+    if d.wins is None:
+        counts = f"+{d.higher} -{d.lower}"
+    n = str(d.valid) if d.valid == d.pairs else f"{d.valid} of {d.pairs}"
+    interval = interval_text(d.interval, factor)
+    return (_with_unit(d), *values, change, interval, counts, n, d.scenes)
+
+
+def _with_unit(d: Difference) -> str:
+    """A score's name, with the unit that it is shown in unless the name ends with it."""
+    unit = "%" if d.flag else "" if d.unit == "1" else d.unit
+    spelt = "_" + unit.replace("1/", "per_").replace("/", "p").replace("^", "")
+    return d.name if not unit or d.name.endswith(spelt) else f"{d.name} [{unit}]"
+
+
+def groups_table(comparison: Comparison) -> Table:
+    """One row for each group and score in which something differs."""
+    rows: list[tuple[Value, ...]] = []
+    without: list[str] = []
+    for label, found in comparison.groups.items():
+        shown = [d for d in found if d.value is not None and not _is_alike(d)]
+        rows += [(label, *_difference_row(d)) for d in shown]
+        if not shown:
+            without.append(label)
+    notes = ["scores that are undefined or the same in every scene of a group have no row"]
+    if without:
+        notes.append(f"no score differs in {len(without)} group(s): {listed(without, 99)}")
+    title = f"By {comparison.by}, {comparison.title}"
+    return Table("groups", title, (comparison.by, *_HEADERS), tuple(rows), tuple(notes))
 
 
 def full_differences_table(comparisons: Sequence[Comparison]) -> Table:
-    """One row for each comparison and score; numbers as they are."""
+    """One row for each comparison, group and score; numbers as they are. All pairs come first."""
     headers = (
-        "first", "second", "score", "first_value", "second_value", "difference", "low", "high", "unit",
-        "better", "valid", "pairs", "scenes", "scenes_higher", "scenes_lower", "scenes_same", "scenes_won",
-        "scenes_lost", "set_only_in_first", "set_only_in_second", "interval_reason",
+        "first", "second", "group", "score", "first_value", "second_value", "difference", "low", "high",
+        "unit", "better", "valid", "pairs", "scenes", "scenes_higher", "scenes_lower", "scenes_same",
+        "scenes_won", "scenes_lost", "set_only_in_first", "set_only_in_second", "interval", "interval_reason",
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = [
         (
-            c.pairing.first.name, c.pairing.second.name, d.name, d.first, d.second, d.value,
+            c.pairing.first.name, c.pairing.second.name, label, d.name, d.first, d.second, d.value,
             d.interval.low, d.interval.high, d.unit or None, d.better, d.valid, d.pairs, d.scenes,
             d.higher, d.lower, d.same, d.wins, d.losses, len(d.cleared_by) if d.flag else None,
-            len(d.set_by) if d.flag else None, d.interval.reason or None,
+            len(d.set_by) if d.flag else None, d.interval.method or None, d.interval.reason or None,
         )
         for c in comparisons
-        for d in c.differences
+        for label, found in ((None, c.differences), *c.groups.items())
+        for d in found
     ]  # fmt: skip
     return Table("differences", "Differences of scores", headers, tuple(rows))
 
@@ -140,7 +131,12 @@ def rollouts_table(comparison: Comparison) -> Table:
 
 def full_rollouts_table(comparisons: Sequence[Comparison]) -> Table:
     """One row for each pair of each comparison, with every score compared in both runs."""
-    names = list(dict.fromkeys(d.name for c in comparisons for d in c.differences))
+    kept = {name for c in comparisons for side in c.pairing.pairs for name in side.first.metrics}
+    names = [
+        name
+        for name in dict.fromkeys(d.name for c in comparisons for d in c.differences)
+        if name in kept  # not those per km, which rollouts do not have
+    ]
     rows: list[tuple[Value, ...]] = []
     for c in comparisons:
         results = ([p.first for p in c.pairing.pairs], [p.second for p in c.pairing.pairs])
@@ -165,49 +161,6 @@ def full_rollouts_table(comparisons: Sequence[Comparison]) -> Table:
         *(f"{side}_{name}" for name in names for side in ("first", "second")),
     )  # fmt: skip
     return Table("rollouts", "Rollouts", headers, tuple(rows))
-
-
-def ranking_table(rankings: Sequence[Ranking], key: str) -> Table:
-    """One row for each score and pair of settings: tau and the means that were ranked."""
-    rows: list[tuple[Value, ...]] = []
-    notes = []
-    reasons: dict[str, list[str]] = {}
-    for r in rankings:
-        a = r.agreement
-        if a.tau is None:
-            reasons.setdefault(a.reason, []).append(r.score)
-            continue
-        groups = f"{r.groups[0]} / {r.groups[1]}"
-        means = ", ".join(
-            f"{number(one)} / {number(two)}" for one, two in zip(a.first, a.second, strict=True)
-        )
-        rows.append(
-            (r.score, groups, None if a.tau is None else f"{a.tau:.2f}", interval_text(a.interval),
-             None if a.kept is None else f"{a.kept * 100:.0f} %", a.scenes, means or None)
-        )  # fmt: skip
-        notes.append(f"means under {groups} of {', '.join(r.policies)}")
-    notes += [f"no tau, {why}: {listed(tuple(dict.fromkeys(s)), 99)}" for why, s in reasons.items()]
-    headers = ("score", key, "tau", "95 % interval", "same ranking", "scenes", "means")
-    title = f"Kendall's tau of the rankings of policies by {key}"
-    return Table("ranking", title, headers, tuple(rows), tuple(dict.fromkeys(notes)))
-
-
-def full_ranking_table(rankings: Sequence[Ranking], key: str) -> Table:
-    """One row for each score, pair of settings and policy; numbers as they are."""
-    headers = (
-        "setting", "score", "first", "second", "tau", "low", "high", "same_ranking", "scenes", "policy",
-        "first_mean", "second_mean", "reason",
-    )  # fmt: skip
-    rows: list[tuple[Value, ...]] = []
-    for r in rankings:
-        a = r.agreement
-        for k, policy in enumerate(r.policies):
-            means = (a.first[k], a.second[k]) if a.first else (None, None)
-            rows.append(
-                (key, r.score, *r.groups, a.tau, a.interval.low, a.interval.high, a.kept, a.scenes,
-                 policy, *means, a.reason or a.interval.reason or None)
-            )  # fmt: skip
-    return Table("ranking", "Rankings", headers, tuple(rows))
 
 
 def _signed(value: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from omniloop.core.errors import SceneError
 from omniloop.core.scene import Scene
-from omniloop.scenes.edits import actors, closure, crossing, ego, scripts, text
+from omniloop.scenes.edits import actors, closure, crossing, ego, rig, scripts, text
 from omniloop.scenes.edits.schema import Strict
 
 _APPLY: dict[str, Callable[[Scene, Any], tuple[Scene, str]]] = {
@@ -18,6 +18,7 @@ _APPLY: dict[str, Callable[[Scene, Any], tuple[Scene, str]]] = {
     "cut_in": scripts.cut_in, "hard_brake": scripts.hard_brake, "swerve": scripts.swerve,
     "jaywalk": crossing.jaywalk, "wrong_way": crossing.wrong_way,
     "ego_start": ego.ego_start, "close_lane": closure.close_lane,
+    "standard_rig": rig.standard_rig,
 }  # fmt: skip
 
 

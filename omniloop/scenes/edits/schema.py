@@ -303,9 +303,15 @@ class CloseLane(_Placed):
         return self
 
 
+class StandardRig(Strict):
+    """Take the standard front cameras, of 120 and 30 degrees, instead of the scene's own."""
+
+    kind: Literal["standard_rig"]
+
+
 Edit = Annotated[
     Prompt | Weather | TimeOfDay | Insert | Remove | Replace | Retime | Offset | CutIn
-    | HardBrake | Swerve | Jaywalk | WrongWay | EgoStart | CloseLane,
+    | HardBrake | Swerve | Jaywalk | WrongWay | EgoStart | CloseLane | StandardRig,
     Field(discriminator="kind"),
 ]  # fmt: skip
 
@@ -313,7 +319,7 @@ EDITS: dict[str, type[Strict]] = {
     "prompt": Prompt, "weather": Weather, "time_of_day": TimeOfDay, "insert": Insert,
     "remove": Remove, "replace": Replace, "retime": Retime, "offset": Offset, "cut_in": CutIn,
     "hard_brake": HardBrake, "swerve": Swerve, "jaywalk": Jaywalk, "wrong_way": WrongWay,
-    "ego_start": EgoStart, "close_lane": CloseLane,
+    "ego_start": EgoStart, "close_lane": CloseLane, "standard_rig": StandardRig,
 }  # fmt: skip
 
 

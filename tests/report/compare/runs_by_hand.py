@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from omniloop.core.contracts import MetricValue
+from omniloop.metrics.recorded import recorded
 from omniloop.report.runs import Run, read_run
+from omniloop.runlog.definitions import write_definitions
 from omniloop.runlog.folder import LOG_NAME, rollout_dir
 from omniloop.runlog.results import RESULT_NAME, RolloutResult, write_result
 from omniloop.runlog.run_yaml import write_run_yaml
@@ -50,4 +52,5 @@ def make_run(
             record = make_record(make_scene(scene), seed=seed, speed_mps=speeds_mps[scene])
             write_log(place / LOG_NAME, record)
     write_run_yaml(path, document)
+    write_definitions(path, recorded(document["config"]["metrics"]))
     return read_run(path)

@@ -5,9 +5,13 @@ import pytest
 
 from omniloop.core.seeds import generator
 from omniloop.metrics.definition import MetricDefinition
-from omniloop.report.compare.differences import paired_differences
+from omniloop.report.compare.differences import (
+    differences_of,
+    paired_differences,
+    per_km_differences,
+)
 from omniloop.report.compare.pairing import Pair
-from omniloop.report.intervals import ALL_ALIKE, paired_rates
+from omniloop.report.intervals import ALL_ALIKE, TOO_FEW, paired_rates
 from tests.report.test_aggregate import definition, result
 
 
@@ -79,3 +83,64 @@ def test_without_a_pair_nothing_is_claimed():
     found = only(pairs({"a": None}, {"a": 1.0}), definition("x", "rate"))
     assert (found.value, found.first, found.valid) == (None, None, 0)
     assert found.interval.low is None
+
+
+def km_pairs(first: dict[str, tuple[float | None, float]], second) -> list[Pair]:
+    def of(scene, values):
+        return result(scene, incident=values[0], distance_driven_m=values[1])
+
+    return [Pair(of(s, first[s]), of(s, second[s])) for s in first]
+
+
+def test_incidents_per_km_are_a_ratio_of_sums_in_each_run():
+    found = per_km_differences(
+        km_pairs({"a": (1.0, 500.0), "b": (0.0, 1500.0)}, {"a": (0.0, 1000.0), "b": (1.0, 3000.0)}),
+        ["incident_per_km"],
+    )[0]
+    assert (found.first, found.second, found.value) == pytest.approx((0.5, 0.25, -0.25))
+    assert (found.wins, found.same, found.losses) == (1, 0, 1)
+    assert (found.unit, found.valid, found.scenes) == ("1/km", 2, 2)
+
+
+def test_only_pairs_with_both_parts_in_both_runs_count_per_km():
+    found = per_km_differences(
+        km_pairs({"a": (1.0, 500.0), "b": (None, 9000.0)}, {"a": (0.0, 500.0), "b": (1.0, 9000.0)}),
+        ["incident_per_km"],
+    )[0]
+    assert (found.first, found.second, found.valid, found.pairs) == (2.0, 0.0, 1, 2)
+
+
+def test_seeds_come_first_per_km_too():
+    pairs = km_pairs({"a": (1.0, 1000.0)}, {"a": (0.0, 1000.0)}) * 3
+    pairs += km_pairs({"b": (0.0, 1000.0)}, {"b": (0.0, 1000.0)})
+    assert per_km_differences(pairs, ["incident_per_km"])[0].first == 0.5
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        ({"a": (0.0, 0.0)}, {"a": (0.0, 0.0)}, "no distance"),
+        ({"a": (None, 5.0)}, {"a": (0.0, 5.0)}, "no distance"),
+        ({"a": (1.0, 500.0)}, {"a": (0.0, 500.0)}, TOO_FEW),
+        (dict.fromkeys("ab", (0.0, 500.0)), dict.fromkeys("ab", (0.0, 900.0)), ALL_ALIKE),
+    ],
+)
+def test_no_interval_per_km_without_its_reason(first, second, reason):
+    found = per_km_differences(km_pairs(first, second), ["incident_per_km"])[0]
+    assert found.interval.reason == reason
+    assert (found.value is None) == (reason == "no distance")
+
+
+def test_a_scene_without_a_distance_in_one_run_is_in_the_sums_but_not_won_or_lost():
+    found = per_km_differences(
+        km_pairs({"a": (1.0, 0.0), "b": (0.0, 1000.0)}, {"a": (0.0, 1000.0), "b": (0.0, 1000.0)}),
+        ["incident_per_km"],
+    )[0]
+    assert (found.first, found.second) == (1.0, 0.0)
+    assert (found.wins, found.same, found.losses) == (0, 1, 0)
+
+
+def test_scores_keep_the_order_asked_for():
+    pairs = km_pairs({"a": (1.0, 500.0)}, {"a": (0.0, 500.0)})
+    names = ["incident", "incident_per_km", "distance_driven_m"]
+    assert [d.name for d in differences_of(pairs, names, {})] == names

@@ -51,7 +51,7 @@ def test_scores_of_metrics_with_other_settings_are_not_compared(tmp_path):
     changed = {"config": {"metrics": {"collision": {"stopped_mps": 0.5}}}}
     found = paired(tmp_path, two=changed)
     reason = found.left_out_scores["collision"]
-    assert reason == "settings of metric 'collision' differ (stopped_mps: absent -> 0.5)"
+    assert reason == "settings of metric 'collision' differ (stopped_mps: 0.05 -> 0.5)"
     assert found.pairs  # the rollouts can be compared all the same
 
 

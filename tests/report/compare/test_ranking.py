@@ -9,6 +9,11 @@ from scipy.stats import kendalltau
 from omniloop.core.errors import ConfigError
 from omniloop.core.seeds import generator
 from omniloop.report.compare.ranking import kendall_of_rankings, kendall_tau_b
+from omniloop.report.compare.ranking_tables import (
+    by_incident_type,
+    full_ranking_table,
+    ranking_table,
+)
 from omniloop.report.compare.ranks import rank_runs
 from omniloop.report.intervals import TOO_FEW
 from tests.report.compare.runs_by_hand import make_run
@@ -107,3 +112,50 @@ def test_one_policy_with_two_settings_is_two_policies(tmp_path):
 def test_runs_that_cannot_be_ranked_are_refused(tmp_path, rates, key, message):
     with pytest.raises(ConfigError, match=message):
         rank_runs(four_runs(tmp_path, rates), key, ["incident"])
+
+
+def ranked(tmp_path, scores):
+    """A table of the rankings of two policies under two renderers, by scores ``(p, q)``."""
+    runs = [
+        make_run(
+            tmp_path / f"{policy}-{renderer}",
+            {(s, 0): {name: values[k] for name, values in scores.items()} for s in "abc"},
+            config={"policy": {"name": policy}, "renderer": {"name": renderer}},
+        )
+        for k, (policy, renderer) in enumerate((("p", "x"), ("q", "x"), ("p", "y"), ("q", "y")))
+    ]  # fmt: skip
+    return rank_runs(runs, "renderer", by_incident_type(list(scores)))
+
+
+SCORES = {
+    "progress_m": (1.0, 2.0, 3.0, 4.0), "odd": (1.0, 1.0, 2.0, 3.0), "offroad": (0.0, 0.0, 0.0, 0.0),
+    "collision_front": (0.0, 1.0, 1.0, 1.0), "incident": (0.0, 1.0, 0.0, 1.0),
+}  # fmt: skip
+
+
+def test_types_of_incident_come_first_each_with_its_tau_or_the_reason(tmp_path):
+    table = ranking_table(ranked(tmp_path, SCORES), "renderer")
+    assert [row[0] for row in table.rows] == [
+        "incident",
+        "collision_front",
+        "offroad",
+        "progress_m",
+    ]
+    found = {row[0]: dict(zip(table.headers, row, strict=True)) for row in table.rows}
+    assert (found["incident"]["tau"], found["incident"]["same ranking"]) == ("1.00", "100 %")
+    assert found["collision_front"]["tau"] is None
+    assert found["collision_front"]["why not"] == "all policies are tied under y"
+    assert found["offroad"]["why not"] == "no run has such an incident"
+    assert "no tau, all policies are tied under x: odd" in table.notes
+
+
+def test_the_full_table_has_the_reason_too(tmp_path):
+    table = full_ranking_table(ranked(tmp_path, SCORES), "renderer")
+    reasons = {row[1]: row[-1] for row in table.rows}
+    assert reasons["offroad"] == "no run has such an incident"
+    assert reasons["odd"] == "all policies are tied under x"
+
+
+def test_without_an_undefined_tau_there_is_no_column_for_it(tmp_path):
+    table = ranking_table(ranked(tmp_path, {"incident": (0.0, 1.0, 0.0, 1.0)}), "renderer")
+    assert "why not" not in table.headers
