@@ -1,0 +1,1 @@
+"""Scores of pictures for `omniloop backends`: plugins of the kind ``image_metric``."""
