@@ -230,3 +230,24 @@ def tracking(
 
         out.mkdir(parents=True, exist_ok=True)
         (out / "tracking.svg").write_text(picture(lateral), encoding="utf-8")
+
+
+@app.command()
+def policy(
+    settings: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE", help="policy=NAME and its settings.")
+    ],
+    batch: Annotated[int, typer.Option(help="Rollouts that ask at once.")] = 8,
+    rounds: Annotated[int, typer.Option(help="How often each is timed; the fastest counts.")] = 3,
+) -> None:
+    """Time a policy's decisions one at a time and in batches, and its memory.
+
+    **Example**
+
+        omniloop bench policy policy=wam
+    """
+    import json
+
+    from omniloop.bench.policy import run as run_bench
+
+    typer.echo(json.dumps(run_bench(settings, batch, rounds), indent=2))

@@ -5,23 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
-import time
 from collections.abc import Awaitable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from omniloop.configs.compose import compose
-from omniloop.core.cameras import Camera
-from omniloop.core.contracts import Observation, Plan, Policy, PolicySession, SessionInfo
+from omniloop.core.contracts import Observation, Plan, Policy, PolicySession
 from omniloop.core.errors import OmniloopError
 from omniloop.core.motion import Trajectory
-from omniloop.runlog.digest import digest_run
-from omniloop.runlog.folder import RunFolder
-from omniloop.runlog.results import RolloutResult
-from omniloop.runner.assemble import assemble
-from omniloop.runner.run import describe, planned_jobs, run_all
+from omniloop.runner.policy_tape import Driven, Tape, drive
 
 PERIODS = {
     "every 100 ms": ("renderer.chunk=0", "renderer.fps=10", "sync.decision_period_us=100000"),
@@ -48,59 +41,6 @@ class Finding:
     detail: str
 
 
-@dataclass(eq=False)
-class Tape:
-    """All that one session was asked and answered.
-
-    Attributes:
-        opened: What the session was opened with.
-        took_s: Wall-clock of each answer, waiting for others included.
-    """
-
-    opened: tuple[SessionInfo, tuple[Camera, ...]]
-    asked: list[Observation] = field(default_factory=list)
-    answers: list[Plan] = field(default_factory=list)
-    took_s: list[float] = field(default_factory=list)
-
-
-class _Taping:
-    """A policy service that keeps what it is asked."""
-
-    def __init__(self, policy: Policy, tapes: list[Tape]) -> None:
-        self._policy, self._tapes = policy, tapes
-        self.spec = policy.spec
-
-    async def open(self, session: SessionInfo, cameras: tuple[Camera, ...]) -> _TapingSession:
-        tape = Tape((session, cameras))
-        opened = await self._policy.open(session, cameras)
-        self._tapes.append(tape)
-        return _TapingSession(opened, tape)
-
-
-class _TapingSession:
-    def __init__(self, session: PolicySession, tape: Tape) -> None:
-        self._session, self._tape = session, tape
-
-    async def plan(self, observation: Observation) -> Plan:
-        began = time.perf_counter()
-        plan = await self._session.plan(observation)
-        self._tape.took_s.append(time.perf_counter() - began)
-        self._tape.asked.append(observation)
-        self._tape.answers.append(plan)
-        return plan
-
-    async def close(self) -> None:
-        await self._session.close()
-
-
-@dataclass(frozen=True)
-class _Driven:
-    results: list[RolloutResult]
-    digests: list[tuple[str, str]]
-    tapes: list[Tape]
-    policy: Policy
-
-
 def check_policy(name: str, settings: Sequence[str] = ()) -> Iterator[Finding]:
     """Drive a policy and ask it again; findings come as they are made.
 
@@ -113,9 +53,9 @@ def check_policy(name: str, settings: Sequence[str] = ()) -> Iterator[Finding]:
     """
     given = [f"policy={name}", *settings]
     with tempfile.TemporaryDirectory() as folder:
-        driven: dict[str, _Driven] = {}
+        driven: dict[str, Driven] = {}
         for grid, overrides in PERIODS.items():
-            driven[grid] = _drive(folder, [*given, *overrides], runs=len(driven))
+            driven[grid] = drive([*given, *overrides], Path(folder, str(len(driven))))
             yield _completed(grid, driven[grid])
         grid, overrides = next(iter(PERIODS.items()))
         first = driven[grid]
@@ -125,39 +65,14 @@ def check_policy(name: str, settings: Sequence[str] = ()) -> Iterator[Finding]:
             return
         random.seed(17)
         np.random.seed(17)  # noqa: NPY002  (whoever draws from it is found out)
-        again = _drive(folder, [*given, *overrides], runs=len(driven), at_once=2)
+        again = drive([*given, *overrides], Path(folder, "again"), at_once=2)
         yield _same("determinism", first, again)
         # Asked without a run from here on: the same services, one session at a time.
         yield from asyncio.run(_asked_again(first))
         yield _latency(first)
 
 
-def _drive(folder: str, settings: Sequence[str], *, runs: int, at_once: int = 1) -> _Driven:
-    """Two rollouts of an embedded scene, unless the settings name others."""
-    chosen = {setting.partition("=")[0] for setting in settings}
-    usual = {
-        "scenes.ids": "curve", "sync.duration_s": "5", "run.seeds": "2", "renderer.width": "320",
-        "renderer.height": "176",
-    }  # fmt: skip
-    config = compose([
-        *(f"{k}={v}" for k, v in usual.items() if k not in chosen), *settings,
-        f"run.dir={folder}", f"run.name={runs}", f"run.concurrency={at_once}",
-    ])  # fmt: skip
-    setup = assemble(config)
-    tapes: list[Tape] = []
-    policy = setup.services.policy
-    setup.services = replace(setup.services, policy=_Taping(policy, tapes))
-    run_dir = Path(folder) / str(runs)
-    with RunFolder.acquire(run_dir, resume=False) as run_folder:
-        run_folder.write_run_yaml(describe(setup))
-        jobs = planned_jobs(setup)
-        asyncio.run(run_all(setup, run_folder, jobs, None))
-        results = run_folder.results([(job.scene_id, job.seed) for job in jobs])
-    whole = all(r.outcome == "completed" for r in results)
-    return _Driven(results, digest_run(run_dir) if whole else [], tapes, policy)
-
-
-def _completed(grid: str, driven: _Driven) -> Finding:
+def _completed(grid: str, driven: Driven) -> Finding:
     failed = [r for r in driven.results if r.outcome != "completed"]
     if failed:
         why = (failed[0].error or {}).get("what", "")
@@ -168,7 +83,7 @@ def _completed(grid: str, driven: _Driven) -> Finding:
     return Finding(f"decisions {grid}", True, f"{plans} plans in {len(driven.results)} rollouts")
 
 
-def _plans(driven: _Driven) -> Iterator[Finding]:
+def _plans(driven: Driven) -> Iterator[Finding]:
     """Where plans start, how far they reach, how fast they are."""
     spec = driven.policy.spec
     off, short, fast = [], [], []
@@ -203,7 +118,7 @@ def _first(wrong: Sequence[str]) -> str:
     return wrong[0] + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else "")
 
 
-def _same(check: str, first: _Driven, again: _Driven) -> Finding:
+def _same(check: str, first: Driven, again: Driven) -> Finding:
     differing = [a[1] for a, b in zip(first.digests, again.digests, strict=False) if a != b]
     if differing or len(first.digests) != len(again.digests):
         return Finding(
@@ -213,7 +128,7 @@ def _same(check: str, first: _Driven, again: _Driven) -> Finding:
     return Finding(check, True, "the same bytes when run again, two rollouts at once")
 
 
-async def _asked_again(driven: _Driven) -> list[Finding]:
+async def _asked_again(driven: Driven) -> list[Finding]:
     policy, tape = driven.policy, driven.tapes[0]
     await _contact(policy, "connect")
     try:
@@ -369,7 +284,7 @@ async def _close_early(policy: Policy, tape: Tape) -> str:
     return "the next session plans as if nothing had happened"
 
 
-def _latency(driven: _Driven) -> Finding:
+def _latency(driven: Driven) -> Finding:
     took = np.array([s for tape in driven.tapes for s in tape.took_s]) * 1e3
     p50, p95 = np.percentile(took, [50, 95])
     return Finding("time of a plan", None, f"median {p50:.2f} ms, 95th percentile {p95:.2f} ms")

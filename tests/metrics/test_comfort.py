@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omniloop.core.geometry import Array
+from omniloop.core.record import RolloutRecord
 from omniloop.metrics.comfort import ComfortMetric
 from omniloop.metrics.comfort_filters import comfort_of, comfort_series, smoothed
 from tests.metrics.records import Path, by_name, moving, record
@@ -23,9 +24,12 @@ def circle(speed: float, radius: float) -> Path:
     return lambda t: (radius * np.sin(w * t), radius - radius * np.cos(w * t), w * t)
 
 
-def values(path: Path, **bounds: float) -> dict[str, float | None]:
-    made = record(path, duration_s=4)
+def values_of(made: RolloutRecord, **bounds: float) -> dict[str, float | None]:
     return {k: v.value for k, v in by_name(ComfortMetric(**bounds), made).items()}
+
+
+def values(path: Path, **bounds: float) -> dict[str, float | None]:
+    return values_of(record(path, duration_s=4), **bounds)
 
 
 def test_a_steady_ride_is_comfortable() -> None:
@@ -115,6 +119,27 @@ def test_windows_shrink_to_the_sequence_and_too_few_values_are_refused() -> None
 def test_values_are_rounded_as_nuplan_rounds_them() -> None:
     found = smoothed(np.random.default_rng(1).normal(size=30), 8, 2, 0.1)
     assert (found == np.round(found, 8)).all()
+
+
+def test_bounds_are_nuplans() -> None:
+    assert ComfortMetric().bounds == (2.40, 4.05, 4.89, 8.37, 4.13, 0.95, 1.93)
+
+
+def test_a_quantity_may_reach_its_bound_and_not_pass_it() -> None:
+    """A bumpy ride; each bound in turn is put on what it reached and just below that."""
+    bumpy: Path = lambda t: (10 * t + np.sin(3 * t), 0.1 * np.sin(4 * t), 0.2 * np.sin(2 * t))  # noqa: E731
+    made = record(bumpy, duration_s=3)
+    names = ("accel_mps2", "decel_mps2", "lat_accel_mps2", "jerk_mps3", "lon_jerk_mps3",
+             "yaw_rate_radps", "yaw_accel_radps2")  # fmt: skip
+    reached = values_of(made, **{f"max_{name}": 1e6 for name in names})
+    for name in names:
+        stem, _, unit = name.rpartition("_")
+        most = reached[f"{stem}_max_{unit}"]
+        assert most is not None
+        assert most > 0
+        for bound, comfortable in ((most, 1.0), (float(np.nextafter(most, 0)), 0.0)):
+            bounds = {f"max_{n}": 1e6 for n in names} | {f"max_{name}": bound}
+            assert values_of(made, **bounds)["comfort"] == comfortable, name
 
 
 @settings(max_examples=25)

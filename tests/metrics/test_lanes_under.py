@@ -52,6 +52,22 @@ def test_points_are_the_centre_the_rig_origin_and_the_corners() -> None:
     assert EGO.length_m == 4.0
 
 
+def test_a_lane_goes_on_into_its_successors_and_not_back_into_those_before_it() -> None:
+    """Ego's rear corners are in one or two lanes, its front corners in two or one."""
+    fork = (
+        straight(-2, 2, "a", x1=8, successors=("b", "c")),
+        straight(-2, 0, "b", x0=8), straight(0, 2, "c", x0=8),
+    )  # fmt: skip
+    merge = (
+        straight(-2, 0, "a", x1=8, successors=("c",)),
+        straight(0, 2, "b", x1=8, successors=("c",)), straight(-2, 2, "c", x0=8),
+    )  # fmt: skip
+    for lanes, where in ((fork, ONE), (merge, SEVERAL)):
+        under = lanes_under(record(still(7, 0), vector_map=VectorMap(lanes=lanes)))
+        assert under.inside[0, CORNERS].any(axis=1).all()
+        assert set(under.box.tolist()) == {where}
+
+
 def test_foot_points_tell_place_distance_and_heading() -> None:
     back = straight(2, 6, "back")
     back = replace(back, centerline=back.centerline[::-1])

@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.signal import savgol_filter
 
+from omniloop.core import geometry
 from omniloop.core.contracts import Plan
 from omniloop.core.motion import Trajectory
 from omniloop.core.record import Decision, RolloutRecord
@@ -20,6 +23,7 @@ from omniloop.metrics.navsim_parts import (
     lane_keeping,
     no_collision,
     time_to_collision,
+    traffic_light,
 )
 from tests.metrics.nuplan_records import HANDOVER_US, TWO_LANES, line, straight
 from tests.metrics.records import (
@@ -32,7 +36,9 @@ from tests.metrics.records import (
     rectangle,
     road,
     still,
+    transformed,
 )
+from tests.metrics.test_navsim import junction
 
 SMALL = (2.0, 1.0, 1.5)
 
@@ -235,3 +241,27 @@ def test_areas_make_no_fault_unknown_without_lanes() -> None:
     """An area tells what is drivable, but not whether ego is in several lanes."""
     areas = VectorMap(drivable_areas=(Area("a", rectangle(-100, -4, 200, 4)),))
     assert isinstance(hit_beside(0.0, areas), str)
+
+
+# ------------------------------------------------------------------------- moved rollouts
+
+
+@settings(max_examples=25)
+@given(
+    red_s=st.floats(-1.0, 2.0),
+    accel=st.floats(0.0, 1.5),
+    yaw=st.floats(-np.pi, np.pi),
+    xy=st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)),
+    shift_us=st.integers(-1_000_000, 2_000_000_000_000_000),
+)
+def test_lights_and_plans_are_judged_alike_in_every_frame_and_on_every_clock(
+    red_s: float, accel: float, yaw: float, xy: tuple[float, float], shift_us: int
+) -> None:
+    lights = junction(((-9.0, "green"), (red_s, "red")))
+    made = record(moving(0, 0, 10), recorded=still(0, 0), vector_map=lights)
+    made = replace(made, decisions=two_plans(PAIRS["accel"](accel)).decisions)
+    moved = transformed(made, geometry.pose(*xy, 3.0, yaw), shift_us)
+    for part in (traffic_light, extended_comfort, lane_keeping, history_comfort):
+        assert part(made) == part(moved), part.__name__
+    assert isinstance(traffic_light(made), float)
+    assert isinstance(extended_comfort(made), float)

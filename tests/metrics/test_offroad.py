@@ -34,7 +34,7 @@ def test_on_the_road_is_on_the_road() -> None:
     assert values["offroad"].details["first_us"] is None
 
 
-@pytest.mark.parametrize(("depth", "off"), [(0.29, 0.0), (0.31, 1.0)])
+@pytest.mark.parametrize(("depth", "off"), [(0.295, 0.0), (0.305, 1.0)])
 def test_a_corner_may_be_outside_by_the_tolerance(depth: float, off: float) -> None:
     # Ego's left edge is at y + 1, the road's at 4.
     values = by_name(OffroadMetric(), drive(sideways((0, 0), (1, 3 + depth), (2, 0))))

@@ -1,0 +1,11 @@
+from omniloop.bench.policy import run
+
+
+def test_decisions_are_timed_alone_and_in_company():
+    told = run(["policy=route_follower", "sync.duration_s=2", "renderer=none"], batch=3, rounds=1)
+    assert told["decisions"] == 20
+    for how in ("single", "batched"):
+        assert 0 < told[how]["p50_ms"] <= told[how]["p95_ms"]
+        assert told[how]["plans_per_s"] > 0
+    assert told["throughput_ratio"] > 0
+    assert told["rss_mib"]["before"] <= told["rss_mib"]["peak"]
