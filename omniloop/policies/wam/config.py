@@ -1,0 +1,107 @@
+"""Sizes of a world-action model: data that a checkpoint carries, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from omniloop.core.errors import ConfigError
+from omniloop.policies.wam.inputs import IMAGE_HEIGHT, IMAGE_WIDTH
+
+
+@dataclass(frozen=True)
+class WamConfig:
+    """The architecture, after `seeds/omnidreams.txt` section 7.1, at a compact scale.
+
+    Attributes:
+        dim: Width of the transformer.
+        layers, heads: Its depth and attention heads.
+        mlp_ratio: Width of its feed-forward layers over `dim`.
+        window: A frame looks at so many frames, itself included, and at the first one (sink).
+        patch: Side of a video token in latent pixels.
+        latent_channels: Of a latent frame ``(channels, height, width)``.
+        latent_stride: Pixels of the image per latent pixel.
+        head_widths: Widths of the six layers down the U-Net-shaped head; up they are reversed.
+        context_noise: Largest flow time of the frames in the half of the training sequences that
+            resemble inference, where it is half of this.
+        plan_steps: Euler steps from noise to a plan.
+    """
+
+    dim: int = 192
+    layers: int = 6
+    heads: int = 6
+    mlp_ratio: int = 2
+    window: int = 4
+    patch: int = 4
+    latent_channels: int = 8
+    latent_stride: int = 8
+    head_widths: tuple[int, ...] = (384, 320, 256, 192, 128, 96)
+    context_noise: float = 0.05
+    plan_steps: int = 4
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "head_widths", tuple(self.head_widths))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if not number > 0:
+                    raise self._error(field.name, value, "give positive numbers")
+        if self.dim % (4 * self.heads):
+            raise self._error("dim", self.dim, f"give a multiple of 4 x heads = {4 * self.heads}")
+        if self.latent_stride not in (4, 8, 16):
+            raise self._error("latent_stride", self.latent_stride, "choose 4, 8 or 16")
+        if self.latent_height % self.patch or self.latent_width % self.patch:
+            raise self._error("patch", self.patch, "choose a divisor of the latent frame's sides")
+        if not self.context_noise < 1:
+            raise self._error("context_noise", self.context_noise, "give less than 1")
+
+    def _error(self, name: str, value: object, remedy: str) -> ConfigError:
+        return ConfigError(f"{name} is {value}", where=f"model.{name}", remedy=remedy)
+
+    @property
+    def latent_height(self) -> int:
+        """Rows of a latent frame."""
+        return IMAGE_HEIGHT // self.latent_stride
+
+    @property
+    def latent_width(self) -> int:
+        """Columns of a latent frame."""
+        return IMAGE_WIDTH // self.latent_stride
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a latent frame."""
+        return self.latent_channels, self.latent_height, self.latent_width
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of video tokens."""
+        return self.latent_height // self.patch, self.latent_width // self.patch
+
+    @property
+    def tokens(self) -> int:
+        """Video tokens of a frame."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.dim // self.heads
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self) | {"head_widths": list(self.head_widths)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> WamConfig:
+        """The inverse of `as_dict`.
+
+        Raises:
+            ConfigError: a key is unknown or missing, or a value is impossible.
+        """
+        known = {field.name for field in fields(cls)}
+        for key in sorted(known ^ set(data)):
+            word = "missing" if key in known else "unknown"
+            raise ConfigError(f"the model's setting '{key}' is {word}", where="model")
+        return cls(**data)

@@ -1,0 +1,1 @@
+"""Making driving data by rollouts and training policies from it."""
