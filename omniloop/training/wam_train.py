@@ -72,7 +72,7 @@ class TrainConfig:
     device: str = "cpu"
     batch: int = 16
     frames: int = 6
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.2e-3
     warmup_steps: int = 100
     weight_decay: float = 0.02
     clip_norm: float = 1.0

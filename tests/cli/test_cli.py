@@ -187,13 +187,6 @@ def test_a_full_disk_stops_the_run_with_a_message_and_nothing_looks_complete(tmp
     assert not list(tmp_path.glob("run/rollouts/*/*/result.json"))
 
 
-def test_plugins_lists_settings_with_their_defaults():
-    out = omniloop("plugins", "renderer").stdout
-    assert "rasterizer" in out
-    assert "renderer.chunk = 8" in out
-    assert omniloop("plugins", "rendrer").returncode == 2
-
-
 def test_doctor_finds_this_machine_sound():
     done = omniloop("doctor")
     assert done.returncode == 0, done.stdout

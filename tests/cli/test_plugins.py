@@ -81,6 +81,7 @@ def test_what_cannot_be_written_is_refused(arguments, words, tmp_path):
 def test_plugins_are_listed_all_or_of_a_kind():
     every, policies = omniloop("plugins").stdout, omniloop("plugins", "list", "policy").stdout
     assert "rasterizer" in every
+    assert "renderer.chunk = 8" in every
     assert "route_follower" in policies
     assert "rasterizer" not in policies
     assert omniloop("plugins", "list", "polcy").returncode == 2

@@ -62,11 +62,12 @@ def test_smoke_runs_from_end_to_end(tmp_path):
 
 
 def test_the_command_of_the_report_runs_the_suite_again(tmp_path):
+    from omniloop.configs.overrides import overrides_of
     from omniloop.report.page_parts import rerun_command
 
     config = compose([f"suite={suite_file(tmp_path)}", "policy=log_replay", "run.name=x"])
-    words = shlex.split(rerun_command(config.model_dump(mode="json"), "x"))
-    again = compose(words[2:])
+    given = {"command": ["omniloop", "run", *(overrides_of(config) or ())]}
+    again = compose(shlex.split(rerun_command(given, "x"))[2:])
     assert (again.suite, again.scenes, again.sync) == (config.suite, config.scenes, config.sync)
     assert (again.policy.name, again.run.name) == ("log_replay", "x_2")
 

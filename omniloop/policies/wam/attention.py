@@ -55,7 +55,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """A transformer block whose normalisations follow the frame's noise level (adaLN-zero).
+    """A transformer block whose normalisations follow the frame's noise level (adaptive LN).
 
     The six modulations are one projection of the noise level, shared by all blocks, plus the
     block's own learned table (PixArt-alpha, Chen et al. 2023, section 2.3: adaLN-single).
