@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,33 +120,54 @@ class WamPolicy:
         camera = self.camera if self.camera != "auto" else _widest_forward(cameras, session)
         return WamSession(self, session, camera)
 
+    @property
+    def batch_size(self) -> int:
+        """Decisions of concurrent rollouts that share a pass; see `omniloop.core.batching`."""
+        return self.network.batch
+
+    @property
+    def batch_wait_ms(self) -> float:
+        """How long a decision waits for others."""
+        return 2.0 if self.network.batch > 1 else 0.0
+
     def plan_batch(
         self, observations: Sequence[Observation], sessions: Sequence[WamSession]
-    ) -> list[Plan]:
+    ) -> list[Plan | PolicyError]:
         """Plan for several rollouts in shared passes of the networks.
 
-        A rollout gets the plan that it would get alone.
-
-        Raises:
-            PolicyError: one of the rollouts has no frame after warm-up, or gets numbers that
-                are not finite.
+        Returns:
+            For each rollout the plan that it would get alone, or the error that ends it: no frame
+            after warm-up, one that is no image, or numbers that are not finite.
         """
         steps = [s.begin(o) for s, o in zip(sessions, observations, strict=True)]
+        failed: dict[int, PolicyError] = {}
         for depth in range(max((len(s.frames) for s in steps), default=0)):
-            active = [k for k, s in enumerate(steps) if depth < len(s.frames)]
-            queries = [sessions[k].query(observations[k], steps[k].frames[depth]) for k in active]
-            for k, answer in zip(active, self.network.decide(queries), strict=True):
+            queries: dict[int, Query] = {}
+            for k, step in enumerate(steps):
+                if depth < len(step.frames) and k not in failed:
+                    try:
+                        queries[k] = sessions[k].query(observations[k], step.frames[depth])
+                    except PolicyError as error:
+                        failed[k] = error
+            for k, answer in zip(queries, self.network.decide(list(queries.values())), strict=True):
                 sessions[k].take(steps[k].frames[depth], answer)
                 steps[k].answer = answer
-        return [s.finish(o, x) for s, o, x in zip(sessions, observations, steps, strict=True)]
+        for k, session in enumerate(sessions):
+            if k not in failed:
+                try:
+                    steps[k].plan = session.finish(observations[k], steps[k])
+                except PolicyError as error:
+                    failed[k] = error
+        return [failed.get(k, step.plan) for k, step in enumerate(steps)]
 
 
 @dataclass
 class _Step:
-    """A decision in the making: frames yet to look at, oldest first, and the last answer."""
+    """A decision in the making: frames yet to look at, oldest first, and what came of them."""
 
     frames: list[CameraFrame]
     answer: Answer | None = None
+    plan: Plan = field(default_factory=Plan)
 
 
 class WamSession:
@@ -170,7 +191,10 @@ class WamSession:
             PolicyError: there is no frame after warm-up, or the networks gave numbers that are
                 not finite.
         """
-        return self._policy.plan_batch([observation], [self])[0]
+        plan = self._policy.plan_batch([observation], [self])[0]
+        if isinstance(plan, PolicyError):
+            raise plan
+        return plan
 
     def begin(self, observation: Observation) -> _Step:
         """Choose the frames to look at: those due for the cache, and the newest one."""

@@ -161,6 +161,20 @@ def test_a_rollout_gets_the_same_plans_alone_and_beside_others(weights, batch):
     np.testing.assert_array_equal(alone, together)
 
 
+def test_a_bad_frame_or_none_at_all_fails_that_rollout_alone(weights):
+    policy = WamPolicy(weights)
+    times = [1_400_000, 1_600_000, 1_800_000, 2_000_000]
+    good = observed(2_000_000, times)
+    spoilt = tuple(dataclasses.replace(frame, image=b"no image") for frame in good.frames[FRONT])
+    bad = dataclasses.replace(good, frames={FRONT: spoilt})
+    blind = dataclasses.replace(good, frames={FRONT: ()})
+    plans = policy.plan_batch([bad, good, blind], [session(policy) for _ in range(3)])
+    assert isinstance(plans[0], PolicyError)
+    assert isinstance(plans[2], PolicyError)
+    alone = session(policy).plan(good).local_to_rig
+    np.testing.assert_array_equal(plans[1].local_to_rig.poses, alone.poses)
+
+
 def test_the_route_is_seen_only_if_asked_for(weights):
     way = Route(
         2_000_000, np.stack([np.linspace(0, 80, 20), np.linspace(0, 30, 20), np.zeros(20)], 1)
