@@ -37,6 +37,8 @@ def wam(
     threads: Annotated[
         int | None, typer.Option(help="Processes and threads; one per core if left out.")
     ] = None,
+    size: Annotated[str, typer.Option(help="Of the model: small, or large for a GPU.")] = "small",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in --out.")] = False,
 ) -> None:
     """Train a world-action model: collect rollouts of an expert, train, write a model card.
@@ -48,6 +50,7 @@ def wam(
         omniloop train wam --out wam
         omniloop train wam --out wam --minutes 60 --real DIR/commonroad_ngsim
         omniloop train wam --out wam --resume
+        omniloop train wam --out big --size large --rollouts 20000 --minutes 600
         omniloop run policy=wam policy.checkpoint=wam/model/wam.pt
     """
     from omniloop.training.wam_pipeline import PipelineConfig, run_pipeline
@@ -55,6 +58,7 @@ def wam(
     config = PipelineConfig(
         minutes=minutes, rollouts=rollouts, scenes=tuple(scenes or ()),
         real=tuple(str(path) for path in real or ()), dagger=dagger, seed=seed, threads=threads,
+        size=size, device=device,
     )  # fmt: skip
     watcher = _Watcher()
     try:

@@ -38,6 +38,8 @@ class PipelineConfig:
             trained on with what it came to.
         seed: Chooses scenes; also the training's.
         threads: Processes and threads; None for one per core.
+        size: Of the model, see `omniloop.policies.wam.config.SIZES`.
+        device: To train on: "auto", "cpu" or "cuda".
     """
 
     minutes: float = 60.0
@@ -47,6 +49,8 @@ class PipelineConfig:
     dagger: int = 0
     seed: int = 0
     threads: int | None = None
+    size: str = "small"
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -94,6 +98,10 @@ def run_pipeline(
     require_torch()
     from omniloop.training.wam_train import TrainConfig, train
 
+    device, _ = (
+        _device(config.device),
+        TrainConfig.of_size(config.size),
+    )  # wrong ones now, not later
     tell: Say = say or (lambda stage, share, facts: None)
     state = _begin(out, config, resume)
     work = plan_work(config.rollouts, config.scenes, [Path(p) for p in config.real], config.seed)
@@ -123,11 +131,26 @@ def run_pipeline(
         minutes = max(left * share, 0.1)
         with state.stage(stage):
             checkpoint = train(
-                data, model, TrainConfig(minutes=minutes, seed=config.seed, threads=threads),
+                data, model, TrainConfig.of_size(
+                    config.size, minutes=minutes, seed=config.seed, threads=threads,
+                    device=device,
+                ),
                 progress=tell, resume=resume or number > 0,
             )  # fmt: skip
         state.finish(stage)
     return checkpoint
+
+
+def _device(wish: str) -> str:
+    import torch
+
+    there = torch.cuda.is_available()
+    if wish not in ("auto", "cpu", "cuda") or (wish == "cuda" and not there):
+        raise ConfigError(
+            f"device is {wish!r}" + ("; torch sees no GPU" if wish == "cuda" else ""),
+            where="--device", remedy="choose auto, cpu or cuda",
+        )  # fmt: skip
+    return wish if wish != "auto" else "cuda" if there else "cpu"
 
 
 def _own_driving(work: Sequence[Work], number: int, rounds: int) -> list[Work]:

@@ -22,7 +22,7 @@ from omniloop.core.errors import ConfigError, RunFolderError
 from omniloop.core.seeds import derive_seed
 from omniloop.policies.wam import checkpoint as files
 from omniloop.policies.wam.autoencoder import Autoencoder
-from omniloop.policies.wam.config import WamConfig
+from omniloop.policies.wam.config import SIZES, WamConfig
 from omniloop.policies.wam.losses import Batch, losses
 from omniloop.policies.wam.model import Ego, WorldActionModel
 from omniloop.training.wam_autoencoder import train_autoencoder
@@ -37,6 +37,11 @@ _SAY_EVERY = 10
 
 Progress = Callable[[str, float, dict[str, Any]], None]
 """Told of a stage, its share that is done, and numbers of it."""
+
+
+_BY_SIZE: dict[str, dict[str, Any]] = {
+    "large": {"batch": 64, "frames": 8, "learning_rate": 3e-4, "warmup_steps": 500, "ema": 0.9995}
+}
 
 
 @dataclass(frozen=True)
@@ -70,14 +75,14 @@ class TrainConfig:
     seed: int = 0
     threads: int = 2
     device: str = "cpu"
-    batch: int = 16
+    batch: int = 12
     frames: int = 6
     learning_rate: float = 1.2e-3
     warmup_steps: int = 100
     weight_decay: float = 0.02
     clip_norm: float = 1.0
     ema: float = 0.998
-    plan_weight: float = 2.0
+    plan_weight: float = 4.0
     plan_draws: int = 4
     floor_m: float = 1.0
     autoencoder_images: int = 3000
@@ -86,6 +91,19 @@ class TrainConfig:
     evaluate_sequences: int = 256
     model: WamConfig = field(default_factory=WamConfig)
     augment: Augment = field(default_factory=Augment)
+
+    @classmethod
+    def of_size(cls, size: str, **settings: Any) -> TrainConfig:
+        """The settings that suit a size of model.
+
+        Raises:
+            ConfigError: there is no such size.
+        """
+        if size not in SIZES:
+            raise ConfigError(
+                f"size is {size!r}", where="--size", remedy=f"choose {' or '.join(SIZES)}"
+            )
+        return cls(model=SIZES[size], **{**_BY_SIZE.get(size, {}), **settings})
 
     def __post_init__(self) -> None:
         positive = (

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -30,9 +28,8 @@ def calls(monkeypatch):
             raise KeyboardInterrupt
         return Path(out) / "wam.pt"
 
-    module = ModuleType("omniloop.training.wam_train")
-    module.train, module.TrainConfig = train, SimpleNamespace
-    monkeypatch.setitem(sys.modules, "omniloop.training.wam_train", module)
+    wam_train = pytest.importorskip("omniloop.training.wam_train", reason="torch is missing")
+    monkeypatch.setattr(wam_train, "train", train)
     monkeypatch.setattr(wam_pipeline, "collect", collect)
     monkeypatch.setattr(wam_pipeline, "require_torch", lambda: None)
     return told
@@ -46,6 +43,21 @@ def test_it_collects_then_trains_with_the_time_that_is_left(tmp_path, calls):
     assert calls[1][1] == pytest.approx(10, abs=0.1)
     state = json.loads((tmp_path / "o" / STATE).read_text())
     assert state["done"] == ["collect", "train"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("size", "huge"), ("device", "tpu")])
+def test_a_size_or_device_that_there_is_not_is_refused_before_anything(
+    tmp_path, calls, name, value
+):
+    with pytest.raises(ConfigError, match=value):
+        run_pipeline(tmp_path / "o", PipelineConfig(**{name: value}))
+    assert calls == []
+
+
+def test_a_large_model_has_settings_of_its_own():
+    wam_train = pytest.importorskip("omniloop.training.wam_train", reason="torch is missing")
+    large = wam_train.TrainConfig.of_size("large", minutes=600.0)
+    assert (large.model.dim, large.batch, large.minutes) == (512, 64, 600.0)
 
 
 def test_in_dagger_rounds_the_model_drives_and_the_expert_labels(tmp_path, calls):

@@ -28,9 +28,9 @@ class WamConfig:
         plan_steps: Euler steps from noise to a plan.
     """
 
-    dim: int = 192
-    layers: int = 6
-    heads: int = 6
+    dim: int = 160
+    layers: int = 4
+    heads: int = 5
     mlp_ratio: int = 2
     window: int = 4
     patch: int = 4
@@ -105,3 +105,12 @@ class WamConfig:
             word = "missing" if key in known else "unknown"
             raise ConfigError(f"the model's setting '{key}' is {word}", where="model")
         return cls(**data)
+
+
+SIZES = {
+    "small": WamConfig(),
+    "large": WamConfig(
+        dim=512, layers=12, heads=8, mlp_ratio=4, head_widths=(1024, 768, 512, 384, 256, 192)
+    ),
+}
+"""By name: one for a few CPU cores, one for a GPU."""
