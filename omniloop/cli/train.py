@@ -39,6 +39,12 @@ def wam(
     ] = None,
     size: Annotated[str, typer.Option(help="Of the model: small, or large for a GPU.")] = "small",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    vae: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a VAE of diffusers that makes the latents; none is downloaded."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in --out.")] = False,
 ) -> None:
     """Train a world-action model: collect rollouts of an expert, train, write a model card.
@@ -58,7 +64,7 @@ def wam(
     config = PipelineConfig(
         minutes=minutes, rollouts=rollouts, scenes=tuple(scenes or ()),
         real=tuple(str(path) for path in real or ()), dagger=dagger, seed=seed, threads=threads,
-        size=size, device=device,
+        size=size, device=device, vae=None if vae is None else str(vae.resolve()),
     )  # fmt: skip
     watcher = _Watcher()
     try:

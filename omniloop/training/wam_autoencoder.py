@@ -1,7 +1,8 @@
-"""Training the autoencoder that turns images into latent frames."""
+"""Training the autoencoder that turns images into latent frames, or fitting in a VAE."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -10,8 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from omniloop.core.errors import PluginError
 from omniloop.core.seeds import derive_seed, generator
-from omniloop.policies.wam.autoencoder import Autoencoder
+from omniloop.policies.wam.autoencoder import Autoencoder, LatentFrames
+from omniloop.policies.wam.checkpoint import fill, save_atomically
+from omniloop.policies.wam.config import VaeReference
+from omniloop.policies.wam.vae import load_vae
 from omniloop.training.wam_dataset import sample_images
 
 _BATCH, _LEARNING_RATE, _SAY_EVERY = 24, 2e-3, 20
@@ -59,6 +64,47 @@ def train_autoencoder(
     few = torch.linspace(0, len(held) - 1, min(_STATISTICS_IMAGES, len(held))).round().long()
     autoencoder.set_statistics(held[few])
     report(1.0, {"step": step})
+
+
+def fitted_vae(
+    folder: Path, reference: VaeReference, out: Path, shards: list[Path], seed: int,
+    device: torch.device,
+) -> LatentFrames:  # fmt: skip
+    """A VAE with the statistics of its latents on images of the shards.
+
+    Args:
+        folder: Where it is.
+        reference: What it is.
+        out: Keeps the statistics, which a resumed training takes from there.
+        shards: Where the images are.
+        seed: Of the choice of images.
+        device: Where it goes.
+
+    Raises:
+        PluginError: it cannot be loaded, or its latents are not finite.
+    """
+    where, path = f"--vae {folder}", out / f"vae-{reference.sha256[:16]}.pt"
+    vae = load_vae(folder, where, reference).to(device).eval().requires_grad_(False)
+    if path.is_file():
+        fill(vae.kept(), torch.load(path, weights_only=True), path.name)
+        return vae
+    images = sample_images(shards, _STATISTICS_IMAGES, seed)
+    few = torch.linspace(0, len(images) - 1, min(_STATISTICS_IMAGES, len(images))).round().long()
+    vae.set_statistics(images[few])
+    if not bool(torch.isfinite(vae.mean + vae.deviation).all()):
+        raise PluginError(
+            "the VAE makes latents that are not finite", where=where, remedy="give another VAE"
+        )
+    save_atomically(path, {name: value.cpu() for name, value in vae.kept().items()})
+    return vae
+
+
+def digest(autoencoder: LatentFrames) -> str:
+    """Tells the weights of one autoencoder from another's."""
+    held = hashlib.sha256()
+    for name, value in sorted(autoencoder.state_dict().items()):
+        held.update(name.encode() + value.cpu().numpy().tobytes())
+    return held.hexdigest()
 
 
 def _crops(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

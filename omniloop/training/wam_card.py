@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omniloop.policies.wam.config import WamConfig
 from omniloop.training.wam_eval import HORIZONS_S, SAMPLES
 
 _WAYS = {
@@ -30,6 +31,7 @@ matching to predict video and to drive: policy `wam` of Omniloop {omniloop}.
   {sequences:,} sequences; seed {seed}.
 - Training set: {training_rollouts} rollouts, {training_decisions:,} decisions. Validation set:
   {validation_rollouts} rollouts, {validation_decisions:,} decisions.
+- Latent frames: {latents}.
 - It has seen drawings of maps and boxes by Omniloop's rasteriser only. It is no driver for a road.
 
 ## Validation
@@ -70,8 +72,18 @@ def write_card(
     few = history[:: max(len(history) // 12, 1)]
     losses = [f"| {h['step']:.0f} | {h['video_loss']:.4f} | {h['plan_loss']:.4f} |" for h in few]
     text = _TEXT.format(
-        **facts, video_loss=scores["video_loss"], plan_loss=scores["plan_loss"],
+        **facts, latents=_latents(facts), video_loss=scores["video_loss"], plan_loss=scores["plan_loss"],
         megabytes=size_bytes / 1e6, heads=" | ".join(f"{h} s" for h in HORIZONS_S) + " |",
         rule="---|" * len(HORIZONS_S), rows="\n".join(rows), losses="\n".join(losses),
     )  # fmt: skip
     path.write_text(text.replace("| |\n", "|\n"), encoding="utf-8")
+
+
+def _latents(facts: Mapping[str, Any]) -> str:
+    vae = WamConfig.from_dict(facts["settings"]["model"]).vae
+    if vae is None:
+        return "an autoencoder trained with it"
+    return (
+        f"the VAE '{vae.name}', {vae.channels} channels, stride {vae.stride}, scaling factor"
+        f" {vae.scaling_factor:g}, SHA-256 {vae.sha256}; its weights are not in the file"
+    )

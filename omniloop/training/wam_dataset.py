@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from omniloop.core.errors import RunFolderError
 from omniloop.core.seeds import generator
-from omniloop.policies.wam.autoencoder import Autoencoder
+from omniloop.policies.wam.autoencoder import LatentFrames
 from omniloop.policies.wam.losses import Batch
 from omniloop.policies.wam.model import Ego
 from omniloop.training.shards import read_shard
@@ -103,15 +103,16 @@ def sample_images(files: list[Path], count: int, seed: int) -> torch.Tensor:
 
 
 def encode(
-    files: list[Path], folder: Path, autoencoder: Autoencoder, frames: int, key: str, report: Report
-) -> Sequences:
+    files: list[Path], folder: Path, autoencoder: LatentFrames, frames: int, key: str,
+    report: Report,
+) -> Sequences:  # fmt: skip
     """Encode the images of shards into files that are memory-mapped.
 
     Args:
         files: The shards.
         folder: Where the files go; those of an earlier call with the same shards and `key`
             are used again.
-        autoencoder: What encodes.
+        autoencoder: What encodes, on any device.
         frames: Rollouts with fewer decisions are left out.
         key: Tells one autoencoder from another.
         report: Is told the fraction done.
@@ -139,7 +140,7 @@ def encode(
 
 
 def _encode_images(
-    files: list[Path], length: NDArray[np.int64], folder: Path, autoencoder: Autoencoder,
+    files: list[Path], length: NDArray[np.int64], folder: Path, autoencoder: LatentFrames,
     key: str, report: Report,
 ) -> NDArray[np.bool_]:  # fmt: skip
     """Write ``latents.npy`` and ``tele.npy``; return which decisions have a second camera."""
@@ -150,17 +151,17 @@ def _encode_images(
         return np.asarray(np.load(folder / "has_tele.npy"))
     done.unlink(missing_ok=True)
     total, row = int(length.sum()), 0
-    has_tele = np.zeros(total, dtype=bool)
+    has_tele, device = np.zeros(total, dtype=bool), autoencoder.mean.device
     out = tele = None
     for number, file in enumerate(files):
         shard = read_shard(file)
         images, stop = shard["wide"], row + int(length[number])
         with torch.inference_mode():
             parts = [
-                autoencoder.encode(torch.from_numpy(images[k : k + _ENCODE_AT_ONCE])).half().numpy()
+                autoencoder.encode(torch.from_numpy(images[k : k + _ENCODE_AT_ONCE]).to(device))
                 for k in range(0, len(images), _ENCODE_AT_ONCE)
             ]
-        latents = np.concatenate(parts)
+        latents = torch.cat(parts).half().cpu().numpy()
         if out is None:
             shape = (total, *latents.shape[1:])
             out = np.lib.format.open_memmap(

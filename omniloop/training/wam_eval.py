@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omniloop.policies.wam import flow
-from omniloop.policies.wam.autoencoder import Autoencoder
+from omniloop.policies.wam.autoencoder import LatentFrames
 from omniloop.policies.wam.inputs import IMAGE_HEIGHT, IMAGE_WIDTH, PLAN_STEPS
 from omniloop.policies.wam.losses import Batch, losses
 from omniloop.policies.wam.model import WorldActionModel
@@ -23,7 +23,7 @@ _ROWS = 32
 
 
 def evaluate(
-    model: WorldActionModel, autoencoder: Autoencoder, sequences: Sequences, frames: int,
+    model: WorldActionModel, autoencoder: LatentFrames, sequences: Sequences, frames: int,
     count: int, plan_draws: int, seed: int,
 ) -> dict[str, float]:  # fmt: skip
     """Losses and displacement errors at the last frames of at most `count` sequences.

@@ -40,6 +40,8 @@ class PipelineConfig:
         threads: Processes and threads; None for one per core.
         size: Of the model, see `omniloop.policies.wam.config.SIZES`.
         device: To train on: "auto", "cpu" or "cuda".
+        vae: Folder of a VAE of diffusers that makes the latents; None for an autoencoder that
+            is trained too.
     """
 
     minutes: float = 60.0
@@ -51,6 +53,7 @@ class PipelineConfig:
     threads: int | None = None
     size: str = "small"
     device: str = "auto"
+    vae: str | None = None
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -92,6 +95,7 @@ def run_pipeline(
     Raises:
         ConfigError: PyTorch is missing, the folder is in use and `resume` is off, or it is on
             and something else is asked for than before.
+        PluginError: the VAE cannot be used.
         InputError: scenes are unknown or unusable.
         RunFolderError: the folder cannot be written.
     """
@@ -100,7 +104,7 @@ def run_pipeline(
 
     device, _ = (
         _device(config.device),
-        TrainConfig.of_size(config.size),
+        TrainConfig.of_size(config.size, vae=config.vae),
     )  # wrong ones now, not later
     tell: Say = say or (lambda stage, share, facts: None)
     state = _begin(out, config, resume)
@@ -117,7 +121,7 @@ def run_pipeline(
         todo = work
         if number > 0:
             todo = _own_driving(work, number, rounds)
-            settings = replace(settings, policy=_driven_by(checkpoint))
+            settings = replace(settings, policy=_driven_by(checkpoint, config.vae))
         if stage not in state.done:
             with state.stage(stage):
                 found = collect(todo, data, settings, _collecting(tell, stage))
@@ -133,7 +137,7 @@ def run_pipeline(
             checkpoint = train(
                 data, model, TrainConfig.of_size(
                     config.size, minutes=minutes, seed=config.seed, threads=threads,
-                    device=device,
+                    device=device, vae=config.vae,
                 ),
                 progress=tell, resume=resume or number > 0,
             )  # fmt: skip
@@ -162,10 +166,10 @@ def _own_driving(work: Sequence[Work], number: int, rounds: int) -> list[Work]:
     ]
 
 
-def _driven_by(checkpoint: Path) -> dict[str, Any]:
+def _driven_by(checkpoint: Path, vae: str | None) -> dict[str, Any]:
     arguments = {
         "checkpoint": str(checkpoint.resolve()), "route_token": True,
-        "camera": FRONT_WIDE, "tele_camera": FRONT_TELE,
+        "camera": FRONT_WIDE, "tele_camera": FRONT_TELE, "vae": vae,
     }  # fmt: skip
     return {"driver": "wam", "driver_arguments": arguments, "pause_s": 6.0, "start_share": 0.3}
 

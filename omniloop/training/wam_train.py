@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 import platform
@@ -21,11 +20,12 @@ import omniloop
 from omniloop.core.errors import ConfigError, RunFolderError
 from omniloop.core.seeds import derive_seed
 from omniloop.policies.wam import checkpoint as files
-from omniloop.policies.wam.autoencoder import Autoencoder
+from omniloop.policies.wam.autoencoder import Autoencoder, LatentFrames
 from omniloop.policies.wam.config import SIZES, WamConfig
 from omniloop.policies.wam.losses import Batch, losses
 from omniloop.policies.wam.model import Ego, WorldActionModel
-from omniloop.training.wam_autoencoder import train_autoencoder
+from omniloop.policies.wam.vae import reference_of
+from omniloop.training.wam_autoencoder import digest, fitted_vae, train_autoencoder
 from omniloop.training.wam_card import write_card
 from omniloop.training.wam_dataset import Augment, Sampler, Sequences, encode, shard_files
 from omniloop.training.wam_eval import evaluate
@@ -68,6 +68,8 @@ class TrainConfig:
         evaluate_sequences: Validation sequences at most.
         model: Sizes.
         augment: What is hidden from sequences.
+        vae: Folder of a VAE that makes the latents; `model` is made to fit it. None for an
+            autoencoder that is trained here.
     """
 
     minutes: float | None = 40.0
@@ -91,6 +93,7 @@ class TrainConfig:
     evaluate_sequences: int = 256
     model: WamConfig = field(default_factory=WamConfig)
     augment: Augment = field(default_factory=Augment)
+    vae: str | None = None
 
     @classmethod
     def of_size(cls, size: str, **settings: Any) -> TrainConfig:
@@ -98,6 +101,7 @@ class TrainConfig:
 
         Raises:
             ConfigError: there is no such size.
+            PluginError: the VAE cannot be used.
         """
         if size not in SIZES:
             raise ConfigError(
@@ -120,12 +124,20 @@ class TrainConfig:
         if self.frames < 2:
             raise ConfigError(f"frames is {self.frames}", where="train.frames",
                               remedy="give 2 or more")  # fmt: skip
+        if self.vae is not None:
+            found = reference_of(Path(self.vae), f"--vae {self.vae}")
+            object.__setattr__(self, "model", self.model.with_vae(found))
+        elif self.model.vae is not None:
+            raise ConfigError("the model's VAE has no folder", where="train.vae",
+                              remedy="name it")  # fmt: skip
 
     @property
     def kept(self) -> dict[str, Any]:
         """What a resumed training must have in common with the one before."""
         out = asdict(self) | {"model": self.model.as_dict()}
-        for name in ("minutes", "steps", "threads", "device", "checkpoint_s", "evaluate_sequences"):
+        for name in (
+            "minutes", "steps", "threads", "device", "checkpoint_s", "evaluate_sequences", "vae",
+        ):  # fmt: skip
             del out[name]
         return out
 
@@ -179,20 +191,17 @@ class _Training:
         config, out = self._config, self._out
         training, validation = (shard_files(self._data / name) for name in ("train", "val"))
         autoencoder = self._autoencoder(training)
-        key = _digest(autoencoder)
+        key = digest(autoencoder)
         parts = []
         for name, shards in (("train", training), ("val", validation)):
             stage = f"encode {name}"
             parts.append(
                 encode(
-                    shards,
-                    out / "latents" / name,
-                    autoencoder,
-                    config.frames,
-                    key,
+                    shards, out / "latents" / name, autoencoder, config.frames, key,
                     lambda share, stage=stage: self._say(stage, share, {}),  # type: ignore[misc]
                 )
-            )
+            )  # fmt: skip
+        autoencoder = autoencoder.cpu()
         sequences, held_out = parts
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = WorldActionModel(config.model)
@@ -247,9 +256,13 @@ class _Training:
             return step / self._config.steps
         return self._elapsed_s() / (60 * self._config.minutes)
 
-    def _autoencoder(self, shards: list[Path]) -> Autoencoder:
-        """The trained autoencoder, that of an earlier part if there is one."""
+    def _autoencoder(self, shards: list[Path]) -> LatentFrames:
+        """The trained autoencoder, that of an earlier part if there is one; or the VAE."""
         config, path = self._config, self._out / AUTOENCODER
+        if config.vae is not None and config.model.vae is not None:
+            return fitted_vae(
+                Path(config.vae), config.model.vae, self._out, shards, config.seed, self._device
+            )
         torch.manual_seed(derive_seed(config.seed, "autoencoder"))
         autoencoder = Autoencoder(config.model.latent_channels, config.model.latent_stride)
         if self._state or path.is_file():
@@ -260,7 +273,7 @@ class _Training:
                 autoencoder, shards, config.autoencoder_images, config.autoencoder_steps, most_s,
                 config.seed, lambda share, facts: self._say("autoencoder", share, facts),
             )  # fmt: skip
-            files.save_atomically(path, autoencoder.state_dict())
+            files.save_atomically(path, autoencoder.kept())
         return autoencoder.eval().requires_grad_(False)
 
     def _optimise(
@@ -282,6 +295,11 @@ class _Training:
             step, history = self._state["step"], self._state["history"]
         sampler = Sampler(sequences, config.batch, config.frames, config.seed, config.augment)
         saved_s, said, sums = time.perf_counter(), time.perf_counter(), torch.zeros(2)
+        if step == 0 and self._share(step) >= 1:
+            raise RunFolderError(
+                "encoding the images took all of the time", where=str(self._out),
+                remedy="give more minutes, fewer rollouts or a smaller VAE",
+            )  # fmt: skip
         while (share := self._share(step)) < 1:
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * _schedule(share, step, config.warmup_steps)
@@ -363,14 +381,6 @@ def _moved(batch: Batch, device: torch.device) -> Batch:
     }
     ego = Ego(**{name: value.to(device) for name, value in vars(batch.ego).items()})
     return Batch(**{**vars(batch), **put, "ego": ego})
-
-
-def _digest(autoencoder: Autoencoder) -> str:
-    """Tells the weights of one autoencoder from another's."""
-    held = hashlib.sha256()
-    for name, value in sorted(autoencoder.state_dict().items()):
-        held.update(name.encode() + value.numpy().tobytes())
-    return held.hexdigest()
 
 
 @contextmanager

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from omniloop.core.errors import ConfigError, PluginError
-from omniloop.policies.wam.autoencoder import Autoencoder
+from omniloop.policies.wam.autoencoder import Autoencoder, LatentFrames
 from omniloop.policies.wam.config import WamConfig
 from omniloop.policies.wam.model import WorldActionModel
+from omniloop.policies.wam.vae import load_vae
 
 FORMAT, VERSION = "omniloop-wam", 1
 PACKAGED = Path(__file__).parent / "weights" / "wam-small.pt"
@@ -31,7 +32,7 @@ class Checkpoint:
         facts: Plain data: versions, training set, losses.
     """
 
-    autoencoder: Autoencoder
+    autoencoder: LatentFrames
     model: WorldActionModel
     facts: dict[str, Any]
 
@@ -42,18 +43,21 @@ class Checkpoint:
 
 
 def build(config: WamConfig) -> tuple[Autoencoder, WorldActionModel]:
-    """Untrained modules of a config."""
+    """Untrained modules of a config that has no VAE."""
     return Autoencoder(config.latent_channels, config.latent_stride), WorldActionModel(config)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, weights as float16; the file appears whole or not at all."""
+    """Write a checkpoint, weights as float16; the file appears whole or not at all.
+
+    Of a VAE it holds the reference and the statistics of its latents, not the weights.
+    """
     content = {
         "format": FORMAT,
         "version": VERSION,
         "config": checkpoint.config.as_dict(),
-        "autoencoder": _halved(checkpoint.autoencoder),
-        "model": _halved(checkpoint.model),
+        "autoencoder": _halved(checkpoint.autoencoder, checkpoint.autoencoder.kept()),
+        "model": _halved(checkpoint.model, checkpoint.model.state_dict()),
         "facts": checkpoint.facts,
     }
     save_atomically(path, content)
@@ -67,16 +71,18 @@ def save_atomically(path: Path, content: dict[str, Any]) -> None:
     unfinished.replace(path)
 
 
-def load(path: Path, device: str = "cpu") -> Checkpoint:
+def load(path: Path, device: str = "cpu", vae: Path | None = None) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
         path: The file.
         device: Where the modules go.
+        vae: Folder of the VAE that it was trained with, if it was with one.
 
     Raises:
         PluginError: the file is missing, no checkpoint of this kind, of another version, its
-            weights do not fit its sizes (the first such key is named), or there is no room.
+            weights do not fit its sizes (the first such key is named), there is no room, or the
+            VAE is missing, not wanted or another one.
     """
     where = f"policy.checkpoint={path}"
     if not path.is_file():
@@ -100,9 +106,9 @@ def load(path: Path, device: str = "cpu") -> Checkpoint:
         )  # fmt: skip
     try:
         config = WamConfig.from_dict(content["config"])
-        autoencoder, model = build(config)
-        _fill(autoencoder, content["autoencoder"], "autoencoder")
-        _fill(model, content["model"], "model")
+        autoencoder, model = _frames(config, vae, where), WorldActionModel(config)
+        fill(autoencoder.kept(), content["autoencoder"], "autoencoder")
+        fill(model.state_dict(), content["model"], "model")
         autoencoder, model = autoencoder.to(device).eval(), model.to(device).eval()
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         what = error.what if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
@@ -119,9 +125,31 @@ def load(path: Path, device: str = "cpu") -> Checkpoint:
     return Checkpoint(autoencoder, model, dict(content.get("facts", {})))
 
 
-def _fill(module: nn.Module, state: dict[str, Tensor], name: str) -> None:
-    """Copy weights into a module, naming the first key that does not fit."""
-    wanted = module.state_dict()
+def _frames(config: WamConfig, vae: Path | None, where: str) -> LatentFrames:
+    """What makes the latents of a config: an untrained autoencoder, or the VAE."""
+    if config.vae is None:
+        if vae is not None:
+            raise PluginError(
+                "the checkpoint has an autoencoder of its own", where=f"policy.vae={vae}",
+                remedy="leave policy.vae out, or give the checkpoint trained with the VAE",
+            )  # fmt: skip
+        return Autoencoder(config.latent_channels, config.latent_stride)
+    if vae is None:
+        raise PluginError(
+            f"the checkpoint was trained with the VAE '{config.vae.name}', which it does not hold",
+            where=where,
+            remedy="give its folder: policy.vae=FOLDER; its weights have the SHA-256"
+            f" {config.vae.sha256}",
+        )
+    return load_vae(vae, f"policy.vae={vae}", config.vae)
+
+
+def fill(wanted: dict[str, Tensor], state: dict[str, Tensor], name: str) -> None:
+    """Copy tensors into those of a module, in place.
+
+    Raises:
+        ValueError: a key is missing or unknown, of another shape or not finite; it is named.
+    """
     for key in sorted(wanted.keys() ^ state.keys()):
         word = "is missing" if key in wanted else "is not part of the model"
         raise ValueError(f"{name}.{key} {word}")
@@ -132,15 +160,16 @@ def _fill(module: nn.Module, state: dict[str, Tensor], name: str) -> None:
             )
         if not bool(torch.isfinite(state[key]).all()):
             raise ValueError(f"{name}.{key} holds a number that is not finite")
-    module.load_state_dict({key: value.float() for key, value in state.items()})
+    for key, target in wanted.items():
+        target.copy_(state[key])
 
 
-def _halved(module: nn.Module) -> dict[str, Tensor]:
+def _halved(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights as float16; buffers, which are statistics, stay as they are."""
     parameters = {name for name, _ in module.named_parameters()}
     return {
         key: (value.half() if key in parameters else value).detach().cpu().clone()
-        for key, value in module.state_dict().items()
+        for key, value in state.items()
     }
 
 

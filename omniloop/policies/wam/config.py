@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from omniloop.core.errors import ConfigError
 from omniloop.policies.wam.inputs import IMAGE_HEIGHT, IMAGE_WIDTH
+
+
+@dataclass(frozen=True)
+class VaeReference:
+    """A VAE that a checkpoint was trained with and does not hold.
+
+    Attributes:
+        name: Of its folder then.
+        channels: Of its latents.
+        stride: Pixels of the image per latent pixel.
+        scaling_factor: What it multiplies latents by.
+        sha256: Of the file of its weights.
+    """
+
+    name: str
+    channels: int
+    stride: int
+    scaling_factor: float
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -26,6 +45,7 @@ class WamConfig:
         context_noise: Largest flow time of the frames in the half of the training sequences that
             resemble inference, where it is half of this.
         plan_steps: Euler steps from noise to a plan.
+        vae: What makes the latents instead of the autoencoder trained here, see `with_vae`.
     """
 
     dim: int = 160
@@ -39,18 +59,29 @@ class WamConfig:
     head_widths: tuple[int, ...] = (384, 320, 256, 192, 128, 96)
     context_noise: float = 0.05
     plan_steps: int = 4
+    vae: VaeReference | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "head_widths", tuple(self.head_widths))
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.name == "vae":
+                continue
             for number in value if isinstance(value, tuple) else (value,):
                 if not number > 0:
                     raise self._error(field.name, value, "give positive numbers")
         if self.dim % (4 * self.heads):
             raise self._error("dim", self.dim, f"give a multiple of 4 x heads = {4 * self.heads}")
-        if self.latent_stride not in (4, 8, 16):
-            raise self._error("latent_stride", self.latent_stride, "choose 4, 8 or 16")
+        if self.vae is None:
+            if self.latent_stride not in (4, 8, 16):
+                raise self._error("latent_stride", self.latent_stride, "choose 4, 8 or 16")
+        elif (self.latent_channels, self.latent_stride) != (self.vae.channels, self.vae.stride):
+            raise self._error("vae", self.vae, "its channels and stride are the latents'")
+        elif IMAGE_HEIGHT % self.latent_stride or IMAGE_WIDTH % self.latent_stride:
+            raise self._error(
+                "latent_stride", self.latent_stride,
+                f"choose a VAE whose stride divides {IMAGE_WIDTH} x {IMAGE_HEIGHT} pixels",
+            )  # fmt: skip
         if self.latent_height % self.patch or self.latent_width % self.patch:
             raise self._error("patch", self.patch, "choose a divisor of the latent frame's sides")
         if not self.context_noise < 1:
@@ -90,8 +121,19 @@ class WamConfig:
         return self.dim // self.heads
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self) | {"head_widths": list(self.head_widths)}
+        """Plain data; without a VAE there is no key of it."""
+        out = asdict(self) | {"head_widths": list(self.head_widths)}
+        if self.vae is None:
+            del out["vae"]
+        return out
+
+    def with_vae(self, vae: VaeReference) -> WamConfig:
+        """The same on the latents of a VAE.
+
+        Raises:
+            ConfigError: its stride does not divide the image, or its latents the patch.
+        """
+        return replace(self, vae=vae, latent_channels=vae.channels, latent_stride=vae.stride)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WamConfig:
@@ -100,11 +142,19 @@ class WamConfig:
         Raises:
             ConfigError: a key is unknown or missing, or a value is impossible.
         """
-        known = {field.name for field in fields(cls)}
-        for key in sorted(known ^ set(data)):
-            word = "missing" if key in known else "unknown"
-            raise ConfigError(f"the model's setting '{key}' is {word}", where="model")
-        return cls(**data)
+        _same_keys(cls, {"vae": None, **data}, "")
+        given = dict(data)
+        if given.get("vae") is not None:
+            _same_keys(VaeReference, given["vae"], "vae.")
+            given["vae"] = VaeReference(**given["vae"])
+        return cls(**given)
+
+
+def _same_keys(kind: type[Any], data: Mapping[str, Any], prefix: str) -> None:
+    known = {field.name for field in fields(kind)}
+    for key in sorted(known ^ set(data)):
+        word = "missing" if key in known else "unknown"
+        raise ConfigError(f"the model's setting '{prefix}{key}' is {word}", where="model")
 
 
 SIZES = {

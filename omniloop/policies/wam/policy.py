@@ -58,6 +58,7 @@ class WamPolicy:
         device: "auto", "cpu" or "cuda".
         compiled: Compile for static shapes with CUDA graphs; on cuda only.
         batch: Rows of one pass of the networks on cuda; on the CPU it is always one.
+        vae: Folder of the VAE that the checkpoint was trained with, if it was with one.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class WamPolicy:
         device: str = "auto",
         compiled: bool = False,
         batch: int = 1,
+        vae: str | None = None,
     ) -> None:
         _one_of("plan", plan, ("zero", "medoid"))
         _one_of("history", history, ("full", "speed"))
@@ -100,7 +102,8 @@ class WamPolicy:
         from omniloop.policies.wam.network import Network
 
         path = files.PACKAGED if checkpoint is None else Path(checkpoint)
-        self.network = Network(files.load(path, torch_device), torch_device, batch, compiled)
+        held = files.load(path, torch_device, None if vae is None else Path(vae))
+        self.network = Network(held, torch_device, batch, compiled)
         named = (camera, tele_camera) if tele_camera else (camera,)
         self.spec = PolicySpec(
             cameras=None if camera == "auto" else named,

@@ -33,6 +33,29 @@ def random_checkpoint(path: Path, seed: int = 0, **changes) -> Path:
     return path
 
 
+def write_tiny_vae(folder: Path, kind: str = "AutoencoderKL", seed: int = 0, **changes) -> Path:
+    """A VAE of diffusers with random weights, as its save_pretrained writes one; stride 8."""
+    import diffusers
+    import torch
+
+    settings = {
+        "AutoencoderKL": {
+            "block_out_channels": (4, 4, 4, 4), "down_block_types": ("DownEncoderBlock2D",) * 4,
+            "up_block_types": ("UpDecoderBlock2D",) * 4, "layers_per_block": 1,
+            "latent_channels": 3, "norm_num_groups": 2,
+        },
+        "AutoencoderTiny": {
+            "encoder_block_out_channels": (4, 4, 4, 4), "num_encoder_blocks": (1, 1, 1, 1),
+            "decoder_block_out_channels": (4, 4, 4, 4), "num_decoder_blocks": (1, 1, 1, 1),
+            "latent_channels": 3,
+        },
+    }[kind]  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        getattr(diffusers, kind)(**{**settings, **changes}).save_pretrained(folder)
+    return folder
+
+
 def write_toy_shards(folder: Path, rollouts: int, decisions: int = 10, seed: int = 0) -> None:
     """Rollouts at 8 m/s in which a bright stripe left or right says to which side the plan bends."""
     import simplejpeg
