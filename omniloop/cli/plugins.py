@@ -81,7 +81,7 @@ def check(
     for finding in check_policy(name, settings or ()):
         word = {True: "ok  ", False: "FAIL", None: "--  "}[finding.good]
         broken += finding.good is False
-        typer.echo(f"{word}  {finding.check:<38} {finding.detail}")
+        typer.echo(f"{word}  {finding.check:<46} {finding.detail}")
     if broken:
         typer.echo(f"{name} breaks its contract in {broken} point(s)")
     raise typer.Exit(int(broken > 0))

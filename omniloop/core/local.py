@@ -14,7 +14,8 @@ A stateful policy may also have ``open(session, cameras)`` returning an object w
 together (`omniloop.core.batching`), at most `batch_size`, the first after `batch_wait_ms`. Session objects may have ``close()``, and ``facts()``: counts and other JSON-able facts
 of the rollout, asked for once it is closed and carried into its result. Any plugin may have
 ``connect()``, called before anything starts: the place to load weights; ``check_scene(scene)``, which
-raises an `InputError` for a scene that it cannot serve, before anything starts; and
+raises an `InputError` for a scene that it cannot serve, before anything starts; for a policy or
+renderer ``check_cameras(cameras)``, likewise for the cameras whose frames will come; and
 ``requirements()``, see `omniloop.core.requirement`. A class whose `open` is a coroutine function
 is a service already and is used as it is.
 """
@@ -29,6 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from omniloop.core.batching import SIZE, WAIT_MS, Batcher
+from omniloop.core.cameras import Camera
 from omniloop.core.errors import PluginError
 from omniloop.core.scene import Scene
 
@@ -121,6 +123,16 @@ class LocalService:
         check = getattr(self._plugin, "check_scene", None)
         if check is not None:
             check(scene)
+
+    def check_cameras(self, cameras: tuple[Camera, ...]) -> None:
+        """Let the plugin refuse the cameras that will be delivered, if it has a `check_cameras`.
+
+        Raises:
+            InputError: it cannot do with these.
+        """
+        check = getattr(self._plugin, "check_cameras", None)
+        if check is not None:
+            check(cameras)
 
     async def open(self, *session: Any) -> _LocalSession:
         """Begin a rollout.

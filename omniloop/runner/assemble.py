@@ -212,9 +212,10 @@ class Setup:
         )  # fmt: skip
         latency_us = sync.decision_latency_us + config.imperfection.latency.longest_us
         check_schedule(self.policy_spec, schedule, latency_us)
-        check_cameras = getattr(self.services.renderer, "check_cameras", None)
-        if check_cameras is not None:
-            check_cameras(cameras)
+        for service in (self.services.renderer, self.services.policy):
+            check_cameras = getattr(service, "check_cameras", None)
+            if check_cameras is not None:
+                check_cameras(cameras)
         for kind in ("ground", "controller", "traffic", "renderer", "policy"):
             # A wire does not carry the check of a service behind it.
             for service in dict.fromkeys((getattr(self.services, kind), getattr(self.here, kind))):

@@ -114,13 +114,22 @@ class WamPolicy:
             route=route_token,
         )
 
+    def check_cameras(self, cameras: tuple[Camera, ...]) -> None:
+        """Refuse a run without a camera to look ahead with, before it starts.
+
+        Raises:
+            ConfigError: nothing is rendered, or no camera looks forward.
+        """
+        if self.camera == "auto":
+            _widest_forward(cameras)
+
     def open(self, session: SessionInfo, cameras: tuple[Camera, ...]) -> WamSession:
         """Begin a rollout.
 
         Raises:
-            ConfigError: no camera is rendered.
+            ConfigError: as of `check_cameras`.
         """
-        camera = self.camera if self.camera != "auto" else _widest_forward(cameras, session)
+        camera = self.camera if self.camera != "auto" else _widest_forward(cameras)
         return WamSession(self, session, camera)
 
     @property
@@ -283,7 +292,7 @@ def _at_or_before(frames: tuple[CameraFrame, ...], time_us: int) -> CameraFrame 
     return next((f for f in reversed(frames) if f.capture_us <= time_us), None)
 
 
-def _widest_forward(cameras: tuple[Camera, ...], session: SessionInfo) -> str:
+def _widest_forward(cameras: tuple[Camera, ...]) -> str:
     """Of the cameras that look ahead the one with the widest model; else the most forward."""
     if not cameras:
         raise ConfigError(
@@ -294,7 +303,7 @@ def _widest_forward(cameras: tuple[Camera, ...], session: SessionInfo) -> str:
     forward = [c for c, x in zip(cameras, ahead, strict=True) if x > np.cos(_FORWARD_RAD)]
     if not forward:
         raise ConfigError(
-            "none of the cameras looks forward", where=f"scene {session.scene.id}",
+            "none of the cameras looks forward", where="policy.camera=auto",
             remedy=f"name one: policy.camera=ID of {', '.join(c.id for c in cameras)}",
         )  # fmt: skip
     return max(forward, key=_width_rad).id

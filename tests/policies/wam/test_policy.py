@@ -322,6 +322,17 @@ def test_the_widest_of_the_forward_cameras_is_chosen(weights):
         policy.open(info, ())
 
 
+def test_a_run_without_a_camera_is_refused_before_it_starts(weights):
+    from omniloop.configs.compose import compose
+    from omniloop.runner.assemble import assemble
+
+    config = compose([
+        "policy=wam", f"policy.checkpoint={weights}", "renderer=none", "scenes.ids=curve",
+    ])  # fmt: skip
+    with pytest.raises(ConfigError, match="nothing is rendered"):
+        assemble(config)
+
+
 def test_a_named_camera_is_checked_against_the_scene_before_a_start(weights):
     from omniloop.core.contracts import RendererSpec
     from omniloop.orchestrator.compat import cameras_for
