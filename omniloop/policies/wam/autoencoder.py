@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class _Residual(nn.Module):
         return out
 
 
-class LatentFrames(nn.Module):
+class LatentFrames(nn.Module, ABC):
     """What turns images into latent frames and back.
 
     Latents leave `encode` with mean 0 and deviation 1 per channel, once `set_statistics` has
@@ -42,13 +43,13 @@ class LatentFrames(nn.Module):
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("deviation", torch.ones(channels, 1, 1))
 
+    @abstractmethod
     def raw(self, pixels: Tensor) -> Tensor:
         """Latents ``(N, C, h, w)`` before normalisation of pixels ``(N, 3, H, W)`` in [0, 1]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pixels(self, raw: Tensor) -> Tensor:
         """The inverse of `raw`, about."""
-        raise NotImplementedError
 
     def kept(self) -> dict[str, Tensor]:
         """The tensors that a checkpoint holds."""
