@@ -171,6 +171,26 @@ def offset_profile(knots: Sequence[tuple[float, float]], s_m: Array) -> tuple[Ar
     return d[i] + dd[i] * u**3 * (10 - 15 * u + 6 * u**2), slope
 
 
+def poses_along(line: ReferenceLine, offsets: Sequence[tuple[float, float]], s_m: Array) -> Array:
+    """Poses ``(K, 7)`` on the ground at arc lengths ``(K,)`` of a line, moved aside of it.
+
+    Args:
+        offsets: See `offset_profile`.
+    """
+    xy, heading, curvature = line.at(s_m)
+    d, slope = offset_profile(offsets, s_m)
+    left = np.stack([-np.sin(heading), np.cos(heading)], axis=-1)
+    xyz = np.concatenate([xy + d[:, None] * left, np.zeros((len(s_m), 1))], axis=1)
+    yaw = heading + np.arctan2(slope, 1 - curvature * d)
+    return geometry.poses_from_xyz_yaw(xyz, geometry.wrap_rad(yaw))
+
+
+def box_around(local_to_rig: Array, size_m: Array) -> Array:
+    """Poses ``(K, 7)`` of the centre of a box ``(3,)`` around a vehicle with these rear axles."""
+    ahead = geometry.pose(REAR_AXLE_FRACTION * float(size_m[0]), 0.0, float(size_m[2]) / 2)
+    return geometry.compose(local_to_rig, ahead)
+
+
 @dataclass(frozen=True)
 class Drive:
     """How a vehicle's rear axle moves along a line.
@@ -192,14 +212,8 @@ class Drive:
         distance, _ = speed_profile(self.speeds, times_us / 1e6)
         zero, _ = speed_profile(self.speeds, np.zeros(1))
         s = self.start_s_m + distance - zero
-        xy, heading, curvature = self.line.at(s)
-        d, slope = offset_profile(self.offsets, s)
-        left = np.stack([-np.sin(heading), np.cos(heading)], axis=-1)
-        xyz = np.concatenate([xy + d[:, None] * left, np.zeros((len(s), 1))], axis=1)
-        yaw = heading + np.arctan2(slope, 1 - curvature * d)
-        return geometry.poses_from_xyz_yaw(xyz, geometry.wrap_rad(yaw))
+        return poses_along(self.line, self.offsets, s)
 
     def local_to_aabb(self, times_us: Times, size_m: Array) -> Array:
         """Poses ``(K, 7)`` of the centre of a box ``(3,)`` around the vehicle."""
-        ahead = geometry.pose(REAR_AXLE_FRACTION * float(size_m[0]), 0.0, float(size_m[2]) / 2)
-        return geometry.compose(self.local_to_rig(times_us), ahead)
+        return box_around(self.local_to_rig(times_us), size_m)

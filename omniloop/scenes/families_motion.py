@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from omniloop.core import geometry
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Times
 from omniloop.scenes.embedded_cast import Kind
-from omniloop.scenes.embedded_paths import REAR_AXLE_FRACTION, ReferenceLine, offset_profile
+from omniloop.scenes.embedded_paths import (
+    REAR_AXLE_FRACTION,
+    ReferenceLine,
+    box_around,
+    poses_along,
+)
 
 STEP_S = 0.1
 _ACCEL, _BRAKE, _HARDEST, _LATERAL = 1.4, 2.0, 7.0, 1.8
@@ -94,18 +98,11 @@ class Driven:
 
     def local_to_rig(self, times_us: Times) -> Array:
         """Poses ``(K, 7)`` of the rear axle on the ground."""
-        s = self.s_at(times_us)
-        xy, heading, curvature = self.line.at(s)
-        d, slope = offset_profile(self.offsets, s)
-        left = np.stack([-np.sin(heading), np.cos(heading)], axis=-1)
-        xyz = np.concatenate([xy + d[:, None] * left, np.zeros((len(s), 1))], axis=1)
-        yaw = heading + np.arctan2(slope, 1 - curvature * d)
-        return geometry.poses_from_xyz_yaw(xyz, geometry.wrap_rad(yaw))
+        return poses_along(self.line, self.offsets, self.s_at(times_us))
 
     def local_to_aabb(self, times_us: Times, size_m: Array) -> Array:
         """Poses ``(K, 7)`` of the centre of a box ``(3,)`` around the vehicle."""
-        ahead = geometry.pose(REAR_AXLE_FRACTION * float(size_m[0]), 0.0, float(size_m[2]) / 2)
-        return geometry.compose(self.local_to_rig(times_us), ahead)
+        return box_around(self.local_to_rig(times_us), size_m)
 
 
 @dataclass

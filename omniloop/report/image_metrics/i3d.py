@@ -11,11 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from omniloop.core.errors import ConfigError
 from omniloop.report.image_difference import decode
 from omniloop.report.image_metrics.contract import Estimate, FramePair, ImageScore
 from omniloop.report.image_metrics.distribution import frechet_distance
-from omniloop.report.image_metrics.network import FeatureNetwork, Features, Samples
+from omniloop.report.image_metrics.network import FeatureNetwork, Features, Samples, check_least
 
 SIDE_PX = 224
 LEAST_FRAMES = 10
@@ -66,12 +65,7 @@ class I3dMetric:
         settings = {
             "batch": (batch, 1), "frames": (frames, LEAST_FRAMES), "least_videos": (least_videos, 0),
         }  # fmt: skip
-        for key, (value, least) in settings.items():
-            if value < least:
-                raise ConfigError(
-                    f"i3d.{key} is {value}", where=f"--set i3d.{key}={value}",
-                    remedy=f"give {least} or more",
-                )  # fmt: skip
+        check_least("i3d", settings)
         self._frames = frames
         self._network: FeatureNetwork | None = None
         if weights:

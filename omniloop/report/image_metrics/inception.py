@@ -8,11 +8,10 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from omniloop.core.errors import ConfigError
 from omniloop.report.image_difference import decode
 from omniloop.report.image_metrics.contract import Estimate, FramePair, ImageScore
 from omniloop.report.image_metrics.distribution import frechet_distance, kernel_distance
-from omniloop.report.image_metrics.network import FeatureNetwork, Features, Samples
+from omniloop.report.image_metrics.network import FeatureNetwork, Features, Samples, check_least
 
 Measured = tuple[Features, Features]
 """Features of a clip's frames, ``(N, D)``: the reference's and the other's."""
@@ -48,12 +47,7 @@ class InceptionMetric:
             "batch": (batch, 1), "least_frames": (least_frames, 0), "kid_subsets": (kid_subsets, 1),
             "kid_subset_frames": (kid_subset_frames, 2),
         }  # fmt: skip
-        for key, (value, least) in settings.items():
-            if value < least:
-                raise ConfigError(
-                    f"inception.{key} is {value}", where=f"--set inception.{key}={value}",
-                    remedy=f"give {least} or more",
-                )  # fmt: skip
+        check_least("inception", settings)
         self._subsets, self._subset_frames = kid_subsets, kid_subset_frames
         self._network: FeatureNetwork | None = None
         if weights:

@@ -18,6 +18,20 @@ Features = NDArray[np.float32]
 """``(N, D)`` what it gives."""
 
 
+def check_least(plugin: str, settings: Mapping[str, tuple[int, int]]) -> None:
+    """Refuse a setting below its least value; `settings` holds value and least by name.
+
+    Raises:
+        ConfigError: one is.
+    """
+    for key, (value, least) in settings.items():
+        if value < least:
+            raise ConfigError(
+                f"{plugin}.{key} is {value}", where=f"--set {plugin}.{key}={value}",
+                remedy=f"give {least} or more",
+            )  # fmt: skip
+
+
 class FeatureNetwork:
     """A TorchScript module that maps samples to feature vectors.
 
