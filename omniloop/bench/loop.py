@@ -63,6 +63,7 @@ def _execute(folder: str, name: str, seeds: int, policy: str) -> Finished:
                 f"scenes.path={folder}/scenes",
                 "renderer=none",
                 f"policy={policy}",
+                "run.workers=1",
                 "run.concurrency=1",
                 "sync.decision_period_us=100000",
                 f"run.dir={folder}/runs",

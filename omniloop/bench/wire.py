@@ -24,9 +24,9 @@ from omniloop.core.cameras import select_cameras
 from omniloop.core.errors import ConfigError, ServiceError
 from omniloop.core.route import route_from_recording
 from omniloop.core.scene import Scene
+from omniloop.live.events import Event, RolloutEnded
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup
-from omniloop.runner.job import Job
 from omniloop.runner.run import execute
 from omniloop.scenes.embedded import synthetic_scene
 from omniloop.scenes.native import write_bundle
@@ -40,7 +40,7 @@ _POLICY_AT_ONCE = 8
 
 
 @dataclass
-class _Bench:
+class Bench:
     """Where the benches work.
 
     Attributes:
@@ -103,14 +103,14 @@ def run(steps: int, parts: Sequence[str]) -> dict[str, Any]:
             remedy=f"parts: {', '.join(PARTS)}; at least 10 steps",
         )
     with tempfile.TemporaryDirectory() as folder:
-        bench = _Bench(Path(folder), steps)
+        bench = Bench(Path(folder), steps)
         return {name: PARTS[name](bench) for name in parts}
 
 
 # ----------------------------------------------------------------------------- parts
 
 
-def _overhead(bench: _Bench) -> dict[str, Any]:
+def _overhead(bench: Bench) -> dict[str, Any]:
     """Ours over the bare loop against the same server process; services answer at once."""
     out: dict[str, Any] = {"target": "1 in flight <= 1.35, 8 in flight <= 1.6"}
     with servers([Role("sensor", size=SIZE), Role("driver")]) as ports:
@@ -135,25 +135,25 @@ def _overhead(bench: _Bench) -> dict[str, Any]:
     return out
 
 
-def _pipeline(bench: _Bench) -> dict[str, Any]:
+def _pipeline(bench: Bench) -> dict[str, Any]:
     """How near to the bound slow services are kept busy."""
     slow = Role("video", 0.118, at_once=1, size=SIZE)
     policy = Role("driver", 0.080, at_once=_POLICY_AT_ONCE)
     return {
         "target": ">= 0.95",
-        "renderer 20 ms, one call at a time, 8 in flight": _efficiency(
+        "renderer 20 ms, one call at a time, 8 in flight": efficiency(
             bench, [Role("sensor", 0.020, at_once=1, size=SIZE)], Role("driver"), 8, None
         ),
-        "118 ms per 8 frames, policy 80 ms, 2 renderers of 1 session": _efficiency(
+        "118 ms per 8 frames, policy 80 ms, 2 renderers of 1 session": efficiency(
             bench, [slow, slow], policy, 8, 1
         ),
-        "118 ms per 8 frames, policy 80 ms, 2 renderers of 4 sessions": _efficiency(
+        "118 ms per 8 frames, policy 80 ms, 2 renderers of 4 sessions": efficiency(
             bench, [slow, slow], policy, 8, 4
         ),
     }
 
 
-def _camera30(bench: _Bench) -> dict[str, Any]:
+def _camera30(bench: Bench) -> dict[str, Any]:
     """A 30 Hz camera on a renderer of 20 ms a frame that serves 4 calls at once."""
     with servers([Role("sensor", 0.020, at_once=4, size=SIZE), Role("driver")]) as ports:
         ours = _ours(bench, [*_per_frame(ports), "renderer.fps=30"], 1, rollouts=1)
@@ -168,7 +168,7 @@ def _camera30(bench: _Bench) -> dict[str, Any]:
     }
 
 
-def _in_flight(bench: _Bench) -> dict[str, Any]:
+def _in_flight(bench: Bench) -> dict[str, Any]:
     """64 rollouts at once: steps a second against 8, and the event loop's longest lag."""
     out = {}
     with servers([Role("sensor", size=SIZE), Role("driver")]) as ports:
@@ -181,7 +181,7 @@ def _in_flight(bench: _Bench) -> dict[str, Any]:
     return out
 
 
-def _growth(bench: _Bench) -> dict[str, Any]:
+def _growth(bench: Bench) -> dict[str, Any]:
     """Memory, tasks and channels over 500 rollouts."""
     short = replace_steps(bench, 10)
     with servers([Role("sensor", size=SIZE), Role("driver")]) as ports:
@@ -195,7 +195,7 @@ def _growth(bench: _Bench) -> dict[str, Any]:
     }
 
 
-def _serving(bench: _Bench) -> dict[str, Any]:
+def _serving(bench: Bench) -> dict[str, Any]:
     """The rasteriser served, against the same payload from a server that draws nothing."""
 
     def served(payload_bytes: int) -> AbstractContextManager[list[int]]:
@@ -204,7 +204,7 @@ def _serving(bench: _Bench) -> dict[str, Any]:
     return frames_per_second(served)
 
 
-def _divergence(bench: _Bench) -> dict[str, Any]:
+def _divergence(bench: Bench) -> dict[str, Any]:
     """How far float32 on the wire moves the embedded scenes' rollouts."""
     runs = {}
     for name in ("float64", "float32"):
@@ -214,7 +214,7 @@ def _divergence(bench: _Bench) -> dict[str, Any]:
     return divergence(runs["float64"].run_dir, runs["float32"].run_dir)
 
 
-PARTS: dict[str, Callable[[_Bench], dict[str, Any]]] = {
+PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "overhead": _overhead,
     "pipeline": _pipeline,
     "camera30": _camera30,
@@ -229,9 +229,9 @@ PARTS: dict[str, Callable[[_Bench], dict[str, Any]]] = {
 # --------------------------------------------------------------------------- helpers
 
 
-def replace_steps(bench: _Bench, steps: int) -> _Bench:
+def replace_steps(bench: Bench, steps: int) -> Bench:
     """The same bench with rollouts of another length."""
-    return _Bench(bench.folder / f"steps-{steps}", steps)
+    return Bench(bench.folder / f"steps-{steps}", steps)
 
 
 @contextmanager
@@ -263,7 +263,7 @@ def _per_frame(ports: Sequence[int]) -> list[str]:
 
 
 def _bare(
-    bench: _Bench, ports: Sequence[int], in_flight: int, chunk: int = 0, steps: int | None = None
+    bench: Bench, ports: Sequence[int], in_flight: int, chunk: int = 0, steps: int | None = None
 ) -> BareTimes:
     camera = select_cameras(bench.scene.cameras, None, bench.scene.id)[0]
     camera = replace(camera, model=camera.model.resized(*SIZE))
@@ -273,7 +273,7 @@ def _bare(
     return bare_loop(bench.scene, camera, route, addresses, steps or bench.steps, in_flight, chunk)
 
 
-def _ours(bench: _Bench, settings: Sequence[str], in_flight: int, rollouts: int) -> _Ran:
+def _ours(bench: Bench, settings: Sequence[str], in_flight: int, rollouts: int) -> _Ran:
     began: list[float] = []
     tasks: list[int] = []
     channels: list[int] = []
@@ -286,22 +286,26 @@ def _ours(bench: _Bench, settings: Sequence[str], in_flight: int, rollouts: int)
         began.append(time.perf_counter())
         cpu.append(time.process_time())
 
-    def finished(job: Job, result: RolloutResult, done: int, total: int) -> None:
-        last[:] = [time.perf_counter(), time.process_time()]
-        lag.watch()
-        tasks.append(len(asyncio.all_tasks()))
-        channels.append(open_channels())
-        memory.append(resident_mib())
+    class Watch:
+        """Takes stock at the end of each rollout."""
+
+        def tell(self, event: Event) -> None:
+            if isinstance(event, RolloutEnded):
+                last[:] = [time.perf_counter(), time.process_time()]
+                lag.watch()
+                tasks.append(len(asyncio.all_tasks()))
+                channels.append(open_channels())
+                memory.append(resident_mib())
 
     out = execute(
         compose(
             [
                 "scenes=native", f"scenes.path={bench.folder}/scenes", "sync.decision_period_us=100000",
-                f"run.concurrency={in_flight}", f"run.seeds={rollouts}", f"run.dir={bench.folder}/runs",
+                "run.workers=1", f"run.concurrency={in_flight}", f"run.seeds={rollouts}", f"run.dir={bench.folder}/runs",
                 f"run.name={time.perf_counter_ns()}", *settings,
             ]
         ),
-        finished,
+        (Watch(),),
         started,
     )  # fmt: skip
     failed = [r for r in out.results if r.outcome != "completed"]
@@ -332,15 +336,25 @@ class _Lag:
             self.most_ms = max(self.most_ms, 1e3 * (time.perf_counter() - began) - 10.0)
 
 
-def _efficiency(
-    bench: _Bench, renderers: Sequence[Role], policy: Role, rollouts: int, sessions: int | None
+def efficiency(
+    bench: Bench,
+    renderers: Sequence[Role],
+    policy: Role,
+    rollouts: int,
+    sessions: int | None,
+    in_flight: int | None = None,
 ) -> dict[str, Any]:
     """The bound over the time taken, for all rollouts together, with the bound's terms.
 
     The bound is the larger of: a resource's work over its capacity, as the servers measured
     it; and the rollouts that one session must simulate one after the other, each as long as
     its initial frames and its steps in the bare loop, with the servers to itself.
+
+    Args:
+        sessions: Of each renderer, of chunks of 8 frames; None for frame by frame, any number.
+        in_flight: Rollouts at once; all of them by default.
     """
+    in_flight = in_flight or rollouts
     long = replace_steps(bench, 120)
     width, height = SIZE
     chunk = 0 if sessions is None else 8
@@ -356,12 +370,12 @@ def _efficiency(
         before = measured_work([*renderers, policy], [f"127.0.0.1:{p}" for p in ports])
         addresses = ",".join(f"127.0.0.1:{p}" for p in ports[:-1])
         settings += [f"renderer.address={addresses}", f"policy.address=127.0.0.1:{ports[-1]}"]
-        ran = _ours(long, settings, rollouts, rollouts=rollouts)
+        ran = _ours(long, settings, in_flight, rollouts=rollouts)
         after = measured_work([*renderers, policy], [f"127.0.0.1:{p}" for p in ports])
     work = [
         Work(a.calls - b.calls, a.held_s - b.held_s) for a, b in zip(after, before, strict=True)
     ]
-    held = rollouts if sessions is None else len(renderers) * sessions
+    held = in_flight if sessions is None else min(in_flight, len(renderers) * sessions)
     render_s = sum(w.held_s for w in work[:-1]) / sum(w.calls for w in work[:-1])
     terms = {
         "renderers busy": sum(w.held_s for w in work[:-1]) / len(renderers) / renderers[0].at_once,

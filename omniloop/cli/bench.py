@@ -251,3 +251,31 @@ def policy(
     from omniloop.bench.policy import run as run_bench
 
     typer.echo(json.dumps(run_bench(settings, batch, rounds), indent=2))
+
+
+@app.command()
+def batch(
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PART",
+            help="workers, scheduling, pipeline, live, kill, soak; all but kill and soak by default.",
+        ),
+    ] = None,
+    moments: Annotated[int, typer.Option(min=1, help="Moments at which to kill each.")] = 50,
+    rollouts: Annotated[int, typer.Option(min=8, help="Rollouts of the soak.")] = 2000,
+) -> None:
+    """Measure batches: two workers against one, scheduling, services kept busy, live status.
+
+    **Examples**
+
+        omniloop bench batch
+        omniloop bench batch kill --moments 50
+        omniloop bench batch soak --rollouts 2000
+    """
+    import json
+
+    from omniloop.bench.batch import PARTS
+    from omniloop.bench.batch import run as run_bench
+
+    typer.echo(json.dumps(run_bench(parts or list(PARTS), moments, rollouts), indent=2))

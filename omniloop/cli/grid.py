@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from omniloop.cli.printing import print_table
 from omniloop.core.errors import ConfigError, OmniloopError
+from omniloop.live.events import Event, RolloutEnded
 from omniloop.report.tabular import TEXT_FORMATS, to_csv
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.grid import Cell, read_grid
@@ -23,7 +24,6 @@ from omniloop.runner.grid_run import (
     draw_frozen,
     run_cells,
 )
-from omniloop.runner.job import Job
 
 
 class _Watcher:
@@ -34,6 +34,7 @@ class _Watcher:
         self._console = Console(stderr=True, highlight=False)
         self._bar: Progress | None = None
         self.at = ""
+        self._done = self._todo = 0
 
     def started(self, cell: Cell, todo: int, there: int) -> None:
         number = self._cells.index(cell.name) + 1
@@ -41,7 +42,7 @@ class _Watcher:
 
     def begin(self, what: str, todo: int, there: int) -> None:
         self.close()
-        self.at = what
+        self.at, self._done, self._todo = what, 0, todo
         resumed = f", {there} already there" if there else ""
         self._say(f"{what}: {todo} rollout(s){resumed}")
         if self._console.is_terminal and todo:
@@ -52,8 +53,11 @@ class _Watcher:
             self._bar.start()
             self._bar.add_task("rollouts", total=todo)
 
-    def finished(self, job: Job, result: RolloutResult, done: int, total: int) -> None:
-        self._count(result, done, total)
+    def tell(self, event: Event) -> None:
+        """See `omniloop.live.events.Listener`."""
+        if isinstance(event, RolloutEnded) and event.retry_in_s is None:
+            self._done += 1
+            self._count(event.result, self._done, self._todo)
 
     def drawn(self, label: str, result: RolloutResult, done: int, total: int) -> None:
         what = f"drawn again by {label}"
@@ -109,7 +113,7 @@ def compare_grid(
     begin_grid(plan)
     watcher = _Watcher(plan)
     try:
-        done = run_cells(plan, watcher.started, watcher.finished)
+        done = run_cells(plan, watcher.started, (watcher,))
         drawn = {}
         if chosen is not None and chosen.cell.name in done.runs:
             drawn = draw_frozen(done, chosen, watcher.drawn)

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from omniloop.configs.schema import RunConfig
 from omniloop.core.errors import OmniloopError
+from omniloop.live.events import Event, RolloutEnded, RunStarted, WorkerLost
 from omniloop.report.alpasim_tables import FOLDER as ALPASIM_FOLDER
 from omniloop.report.html import write_report
 from omniloop.report.run_tables import write_tables
@@ -17,7 +18,6 @@ from omniloop.report.runs import read_run
 from omniloop.report.table import print_scores
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup
-from omniloop.runner.job import Job
 from omniloop.runner.run import execute
 
 
@@ -48,17 +48,32 @@ class _Watcher:
             self._bar.start()
             self._bar.add_task("rollouts", total=todo)
 
-    def finished(self, job: Job, result: RolloutResult, done: int, total: int) -> None:
-        self.done = done
-        if self._bar is not None:
-            self._bar.advance(self._bar.task_ids[0])
+    def tell(self, event: Event) -> None:
+        """See `omniloop.live.events.Listener`."""
+        if isinstance(event, RunStarted) and event.workers > 1:
+            self._say(f"{event.workers} workers, {event.concurrency} rollout(s) at once")
+        elif isinstance(event, WorkerLost):
+            self._say(f"{event.worker} is replaced: {event.why}")
+        elif isinstance(event, RolloutEnded):
+            self._ended(event.result, event.retry_in_s)
+
+    def _ended(self, result: RolloutResult, retry_in_s: float | None) -> None:
+        number = self.done + 1
+        if retry_in_s is None:
+            self.done += 1
+            if self._bar is not None:
+                self._bar.advance(self._bar.task_ids[0])
         if self._bar is None or result.outcome != "completed":
             wall_s = result.timings.get("wall_s", 0.0)
-            self._console.print(
-                f"[{done}/{total}] {job.name}: {result.outcome} ({wall_s:.1f} s)", markup=False
+            again = "" if retry_in_s is None else f", again in {retry_in_s:.0f} s"
+            self._say(
+                f"[{number}/{self.total}] {result.session_id}: {result.outcome} ({wall_s:.1f} s){again}"
             )
             if result.error is not None:
-                self._console.print(f"  {result.error['what']}", markup=False)
+                self._say(f"  {result.error['what']}")
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -70,7 +85,7 @@ def run_and_report(config: RunConfig) -> int:
     console = Console(highlight=False)
     watcher = _Watcher(console)
     try:
-        finished = execute(config, watcher.finished, watcher.started)
+        finished = execute(config, (watcher,), watcher.started)
     except KeyboardInterrupt:
         watcher.close()
         where = f" in {watcher.run_dir}" if watcher.run_dir else ""
@@ -88,6 +103,11 @@ def run_and_report(config: RunConfig) -> int:
         return 1
     finally:
         watcher.close()
+    if finished.state == "cancelled":
+        console.print(
+            f"cancelled: {len(finished.results)} rollout(s) complete; go on with"
+            f" run.name={finished.run_dir.name} run.resume=true", markup=False,
+        )  # fmt: skip
     report = write_report(finished.run_dir)
     tables = write_tables(read_run(finished.run_dir)) if finished.results else []
     print_scores(finished.results, console)

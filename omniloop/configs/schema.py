@@ -72,8 +72,26 @@ class RunSettings(_Strict):
     seeds: list[int] = [0]
     root_seed: int = Field(default=0, ge=0)
     concurrency: int | Literal["auto"] = "auto"
+    """Rollouts at once over all workers; auto follows cores, services and memory."""
+    executor: Literal["local", "ray"] = "local"
+    workers: int | Literal["auto"] = "auto"
+    """Processes that run rollouts: 1 is the run's own; auto is one per core for long runs."""
+    ray_address: str | None = None
+    """A Ray cluster's; null starts one here, or takes RAY_ADDRESS."""
+    retries: int = Field(default=2, ge=0)
+    """How often a rollout whose infrastructure failed is tried again."""
+    hang_s: float | None = Field(default=900.0, gt=0)
+    """A rollout none of whose services answers for so long is ended; null waits for ever."""
+    mqtt: str | None = None
+    """A broker to tell how the run goes: mqtt://host:1883/prefix."""
+    prometheus: int | None = Field(default=None, ge=0, le=65535)
+    """A port on which timings can be scraped; 0 takes a free one."""
     video: bool = False
     resume: bool = False
+    force_new: bool = False
+    """Resume though settings or scenes differ: rollouts of other content are run anew."""
+    asl: bool = False
+    """Write AlpaSim's log beside ours."""
     stop_on: list[Literal["collision", "offroad"]] = []
     route: Literal["recorded", "lanes", "none"] = "recorded"
     wire_precision: Literal["float32"] | None = None
@@ -102,7 +120,7 @@ class RunSettings(_Strict):
             return []
         return [value] if isinstance(value, str) else value
 
-    @field_validator("concurrency")
+    @field_validator("concurrency", "workers")
     @classmethod
     def _positive(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 1:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from omniloop.core.errors import OmniloopError, PolicyError, ServiceError
+from omniloop.core.load import Load
 
 T = TypeVar("T")
 
@@ -60,11 +61,18 @@ class CallFunnel:
         where: The rollout's name, for messages.
         stats: Wall-clock time by ``service.method``.
         facts: What each service's session told of itself as it closed.
+        loads: Load by service, shared with other rollouts.
     """
 
     where: str
     stats: dict[str, CallStats] = field(default_factory=dict)
     facts: dict[str, dict[str, object]] = field(default_factory=dict)
+    loads: Mapping[str, Load] = field(default_factory=dict)
+
+    @property
+    def calls(self) -> int:
+        """Calls that ended so far."""
+        return sum(s.calls for s in self.stats.values())
 
     async def __call__(
         self,
@@ -91,6 +99,9 @@ class CallFunnel:
             OmniloopError: passed through; its place is filled in where it names none.
         """
         began = time.perf_counter() if began_s is None else began_s
+        load = self.loads.get(service)
+        if load is not None:
+            load.begin(began)
         try:
             got = await answer
             if wanted is not object and not isinstance(got, wanted):
@@ -113,7 +124,10 @@ class CallFunnel:
                 where=self.place(service, method, time_us),
             ) from error
         finally:
-            took = time.perf_counter() - began
+            now = time.perf_counter()
+            took = now - began
+            if load is not None:
+                load.end(now, took)
             stats = self.stats.get(f"{service}.{method}")
             if stats is None:
                 stats = self.stats.setdefault(f"{service}.{method}", CallStats())

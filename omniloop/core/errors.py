@@ -26,6 +26,7 @@ class OmniloopError(Exception):
         what: What is wrong, with the offending value in it.
         where: File, key, track or time at which it is wrong; may be empty.
         remedy: What the user can do about it; may be empty.
+        address: Of the service that failed, if it is elsewhere; may be empty.
     """
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
@@ -33,6 +34,7 @@ class OmniloopError(Exception):
         self.what = what
         self.where = where
         self.remedy = remedy
+        self.address = ""
 
     def __str__(self) -> str:
         parts = [self.what]

@@ -182,6 +182,7 @@ class SessionInfo:
         seed: This service's own seed, derived from the root seed by name.
         handover_us: When ego and traffic leave the recording.
         call: The rollout's funnel, for services that make calls of their own.
+        address: Where a service that is elsewhere shall open the session; empty if it may choose.
     """
 
     session_id: str
@@ -192,6 +193,7 @@ class SessionInfo:
     handover_us: int
     end_us: int
     call: CallFunnel = field(default_factory=lambda: CallFunnel(""), compare=False)
+    address: str = ""
 
 
 # -------------------------------------------------------------------------- traffic

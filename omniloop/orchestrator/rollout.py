@@ -56,7 +56,10 @@ async def run_rollout(
         OmniloopError: a service refused the scene or its settings.
     """
     session = session_info(spec.session_id, spec.scene, spec.schedule)
-    async with open_sessions(services, session, spec.seeds, spec.cameras, call) as sessions:
+    opening = open_sessions(
+        services, session, spec.seeds, spec.cameras, call, addresses=spec.addresses
+    )
+    async with opening as sessions:
         loop = _Loop(spec, services.policy.spec, sessions, recorder, call, watch)
         return await loop.run()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from omniloop.core.cameras import Camera
 from omniloop.core.motion import EgoMotion, Times
@@ -27,6 +27,8 @@ class RolloutSpec:
         estimator: Makes what tells, for newly committed true states, what the policy is told;
             None for the truth.
         skip_services_in_warmup: Do not call policy, controller and traffic in warm-up.
+        addresses: Where services that are elsewhere shall open their sessions, by name; those
+            left out choose.
     """
 
     scene: Scene
@@ -40,6 +42,7 @@ class RolloutSpec:
     extra_latency_us: Times | None = None
     estimator: Callable[[], Callable[[EgoMotion], EgoMotion]] | None = None
     skip_services_in_warmup: bool = False
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
     def latency_of(self, index: int) -> int:
         """Latency of a decision, by its number."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -143,8 +143,13 @@ async def open_sessions(
     seeds: dict[str, int],
     cameras: tuple[Camera, ...],
     call: CallFunnel,
+    addresses: Mapping[str, str],
 ) -> AsyncIterator[Sessions]:
-    """Open a session of every service; close them all, whatever happens inside."""
+    """Open a session of every service; close them all, whatever happens inside.
+
+    Args:
+        addresses: Where services that are elsewhere open theirs, by name; others choose.
+    """
     opened: dict[str, object] = {}
     async with AsyncExitStack() as stack:
         slot = services.slot()
@@ -155,7 +160,8 @@ async def open_sessions(
             if service is None:
                 opened[name] = None
                 continue
-            opening = open_session(name, service, replace(session, seed=seeds[name]), cameras, call)
+            info = replace(session, seed=seeds[name], address=addresses.get(name, ""))
+            opening = open_session(name, service, info, cameras, call)
             opened[name] = await stack.enter_async_context(opening)
         yield Sessions(**opened)  # type: ignore[arg-type]
 

@@ -3,6 +3,7 @@
 <run_dir>/run.yaml
           rollouts/<scene>/<seed>/log.mcap, timeseries.parquet, result.json
           metrics.parquet, timeseries.parquet
+          replaced/        rollouts of other content, from before a run.force_new
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import fcntl
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +36,10 @@ __all__ = [
 ]  # fmt: skip
 
 LOG_NAME = "log.mcap"
-_LOCK_NAME = ".lock"
+LOCK_NAME = ".lock"
+_REPLACED = "replaced"
+_ORPHANS_S = 10.0
+"""How long workers may outlive the run that was killed."""
 
 
 def open_existing(run_dir: Path) -> Path:
@@ -78,7 +83,7 @@ class RunFolder:
         warnings: What a reader of the results should know.
     """
 
-    def __init__(self, path: Path, lock: int) -> None:
+    def __init__(self, path: Path, lock: int | None) -> None:
         self.path = path
         self.warnings: list[str] = []
         self._lock: int | None = lock
@@ -115,6 +120,17 @@ class RunFolder:
                 ) from error  # fmt: skip
         return cls(path, _locked(path))
 
+    @classmethod
+    def joined(cls, path: Path) -> RunFolder:
+        """The folder of a run, for a worker of the process that has acquired it."""
+        return cls(path, None)
+
+    @property
+    def lock(self) -> int:
+        """File descriptor of the lock; a process that inherits it holds the folder too."""
+        assert self._lock is not None  # acquired, and not closed
+        return self._lock
+
     def close(self) -> None:
         """Let other processes use the folder; a second call does nothing."""
         if self._lock is not None:
@@ -132,19 +148,50 @@ class RunFolder:
     ) -> None:
         self.close()
 
-    def write_run_yaml(self, document: Mapping[str, Any]) -> None:
+    def write_run_yaml(self, document: Mapping[str, Any], *, force: bool = False) -> None:
         """See `omniloop.runlog.run_yaml.write_run_yaml`; its warnings go to `warnings`."""
-        self._warn(write_run_yaml(self.path, document))
+        self._warn(write_run_yaml(self.path, document, force=force))
 
-    def completed(self) -> set[tuple[str, int]]:
+    def completed(self, contents: Mapping[tuple[str, int], str]) -> set[tuple[str, int]]:
         """Scene and seed of every rollout that need not run again.
 
-        These have a valid result that is not `infrastructure_failed`. Damaged results
-        count as absent and are named in `warnings`.
+        These have a valid result that is not `infrastructure_failed`, of the content that is
+        wanted. Damaged results and those of other content count as absent and are named in
+        `warnings`; one that does not say its content is taken for what its folder says.
+
+        Args:
+            contents: Content hash of each rollout wanted, by scene and seed.
         """
         found = find_results(self.path)
         self._warn(found.damaged)
-        return {r.key for r in found.results if r.outcome != "infrastructure_failed"}
+        ended = [r for r in found.results if r.outcome != "infrastructure_failed"]
+        done = {r.key for r in ended if r.key in contents and _is_of(r, contents[r.key])}
+        other = [r for r in ended if r.key in contents and r.key not in done]
+        if other:
+            first = other[0].session_id
+            self._warn([
+                f"{len(other)} result(s), first {first}, were made by other versions of omniloop or"
+                " services: these rollouts were run again"
+            ])  # fmt: skip
+        return done
+
+    def set_aside(self, contents: Mapping[tuple[str, int], str]) -> None:
+        """Move rollouts of other content than wanted to ``replaced/<content>/<scene>/<seed>``.
+
+        Raises:
+            RunFolderError: one cannot be moved.
+        """
+        for result in find_results(self.path).results:
+            if result.key in contents and _is_of(result, contents[result.key]):
+                continue
+            here = rollout_dir(self.path, result.scene, result.seed)
+            content = result.content_sha256[:12] or "unknown"
+            there = self.path / _REPLACED / content / result.scene / str(result.seed)
+            with usable(here, "moved away"):
+                if there.exists():
+                    shutil.rmtree(there)
+                there.parent.mkdir(parents=True, exist_ok=True)
+                here.rename(there)
 
     def results(self, wanted: Iterable[tuple[str, int]] | None = None) -> list[RolloutResult]:
         """Valid results: of the rollouts wanted in their order, or all by scene and seed."""
@@ -189,6 +236,8 @@ class RunFolder:
             RunFolderError: they cannot be written.
         """
         path = rollout_dir(self.path, result.scene, result.seed)
+        with usable(path, "made"):
+            path.mkdir(parents=True, exist_ok=True)
         if record is not None:
             tables.write_rollout_timeseries(path, record)
         write_result(path / RESULT_NAME, result)
@@ -206,13 +255,17 @@ class RunFolder:
         self.warnings += [line for line in lines if line not in self.warnings]
 
 
+def _is_of(result: RolloutResult, content: str) -> bool:
+    return result.content_sha256 in ("", content)
+
+
 def _locked(path: Path) -> int:
     """Take the folder's lock; the file names who has it."""
-    name = path / _LOCK_NAME
+    name = path / LOCK_NAME
     with usable(path, "locked", "choose a writable folder with run.dir="):
         lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(lock)
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     except BlockingIOError as error:
@@ -229,3 +282,35 @@ def _locked(path: Path) -> int:
             remedy="choose a folder on a file system with locks by run.dir=",
         ) from error  # fmt: skip
     return lock
+
+
+def _take(lock: int) -> None:
+    """Take the lock; workers of a run that was killed may hold it a moment longer.
+
+    Raises:
+        BlockingIOError: somebody has it.
+    """
+    until_s = time.monotonic() + _ORPHANS_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until_s or not _is_dead(os.pread(lock, 200, 0)):
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _is_dead(holder: bytes) -> bool:
+    """Whether the process that a lock names was on this machine and is gone."""
+    words = holder.decode(errors="replace").split()
+    if len(words) != 4 or words[3] != socket.gethostname() or not words[1].isdecimal():
+        return False
+    try:
+        os.kill(int(words[1]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False

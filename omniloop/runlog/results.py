@@ -60,6 +60,9 @@ class RolloutResult:
         attempts: How often the rollout was started, the last one included.
         notices: What a reader should know, such as injected faults.
         suite: "name" and "sha256" (of its content) of the suite that it is of, else None.
+        content_sha256: Hash of all that decides the result, see
+            `omniloop.runner.batch.content`; empty in results of earlier versions.
+        addresses: Where its services were, by name, of those that are elsewhere.
     """
 
     scene: str
@@ -84,6 +87,8 @@ class RolloutResult:
     attempts: int = 1
     notices: list[str] = field(default_factory=list)
     suite: dict[str, str] | None = None
+    content_sha256: str = ""
+    addresses: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.outcome not in OUTCOMES:

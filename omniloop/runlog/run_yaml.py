@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,11 @@ _SIMULATED = (
 )  # fmt: skip
 SIMULATED_RUN = ("root_seed", "stop_on", "route", "wire_precision")
 """Settings of the group `run` that decide what is simulated."""
-_MAY_CHANGE = ("address", "addresses", "timeout_s")
-"""Settings of a plugin that say where it is, not what it does."""
+_MAY_CHANGE = (
+    "address", "addresses", "sessions", "timeout_s", "timeouts_s", "connect_timeout_s", "tls",
+    "max_message_mib",
+)  # fmt: skip
+"""Settings of a plugin that say where it is and how it is reached, not what it does."""
 
 
 def to_yaml(document: Mapping[str, Any]) -> str:
@@ -63,12 +68,13 @@ def read_run_yaml(run_dir: Path) -> dict[str, Any]:
     return document
 
 
-def write_run_yaml(run_dir: Path, document: Mapping[str, Any]) -> list[str]:
+def write_run_yaml(run_dir: Path, document: Mapping[str, Any], *, force: bool = False) -> list[str]:
     """Write what the run is, with the machine that runs it.
 
     Args:
         document: "config", "root_seed", "suite" if it is of one, "scenes" (id to hash) and
             "exclusions".
+        force: Write it though the run was begun with other settings or scenes.
 
     Returns:
         Warnings: how this machine differs from the one that began the run.
@@ -79,7 +85,7 @@ def write_run_yaml(run_dir: Path, document: Mapping[str, Any]) -> list[str]:
     """
     environment = describe_environment()
     warnings: list[str] = []
-    if (run_dir / RUN_YAML).exists():
+    if (run_dir / RUN_YAML).exists() and not force:
         before = check_same(run_dir, document)
         began = before.get("environment")
         if isinstance(began, dict):
@@ -103,7 +109,8 @@ def check_same(run_dir: Path, document: Mapping[str, Any]) -> dict[str, Any]:
     if changed:
         raise RunFolderError(
             "the run was begun with other settings: " + "; ".join(changed), where=str(run_dir),
-            remedy="give the settings it was begun with, or another run.name=",
+            remedy="give the settings it was begun with, another run.name=, or --force-new,"
+            " which runs anew what differs and keeps the old in replaced/",
         )  # fmt: skip
     return before
 
@@ -116,14 +123,27 @@ def _identity(document: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str
         "root_seed": document.get("root_seed"),
         "suite": {key: (document.get("suite") or {}).get(key) for key in ("name", "sha256")},
         "scenes": {name: value for name, value in scenes.items() if name in known},
-        **{kind: _stable(config[kind]) for kind in _SIMULATED if kind in config},
+        **{kind: without_places(config[kind]) for kind in _SIMULATED if kind in config},
         "run": {
             key: value for key, value in (config.get("run") or {}).items() if key in SIMULATED_RUN
         },
     }
 
 
-def _stable(settings: Any) -> Any:
+def settings_sha256(document: Mapping[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of what must not change in a run that goes on, scenes aside.
+
+    Args:
+        document: What `read_run_yaml` returns.
+    """
+    identity = json.dumps(_identity(document, {}), sort_keys=True, default=str)
+    return hashlib.sha256(identity.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def without_places(settings: Any) -> Any:
+    """Settings but for those that say where a plugin is, not what it does."""
     if isinstance(settings, dict):
-        return {key: _stable(value) for key, value in settings.items() if key not in _MAY_CHANGE}
+        return {
+            key: without_places(value) for key, value in settings.items() if key not in _MAY_CHANGE
+        }
     return settings

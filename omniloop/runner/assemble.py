@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from omniloop.core import registry
 from omniloop.core.cameras import Camera
 from omniloop.core.contracts import PolicySpec, RendererSpec, SceneSource
 from omniloop.core.errors import SceneError
+from omniloop.core.load import Load
 from omniloop.core.local import as_service
 from omniloop.core.record import Metric
 from omniloop.core.replay import RecordedActors
@@ -123,7 +125,8 @@ def with_imperfections(services: Services, config: RunConfig) -> Services:
     )
 
 
-async def _first_contact(services: Services) -> None:
+async def first_contact(services: Services) -> None:
+    """Meet services that are elsewhere, in an event loop that ends after it."""
     try:
         await services.connect()
     finally:
@@ -144,6 +147,8 @@ class Setup:
         contents: What each loaded scene is, excluded ones too.
         suite: The suite that the run is of, if it is of one.
         drawing: Held while a video is drawn.
+        loads: How busy services are, by name and address (empty in this process).
+        bundles: Scenes that wait for their rollouts.
     """
 
     config: RunConfig
@@ -159,8 +164,9 @@ class Setup:
     contents: dict[str, SceneContent] = field(default_factory=dict)
     suite: ResolvedSuite | None = None
     drawing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    loads: dict[tuple[str, str], Load] = field(default_factory=dict)
+    bundles: dict[str, bytes] = field(default_factory=dict)
     _cache: OrderedDict[str, PreparedScene] = field(default_factory=OrderedDict)
-    _bundles: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def policy_spec(self) -> PolicySpec:
@@ -172,6 +178,22 @@ class Setup:
         """The renderer's declaration."""
         return None if self.services.renderer is None else self.services.renderer.spec
 
+    def loads_at(self, addresses: Mapping[str, str]) -> dict[str, Load]:
+        """The loads of the services of a rollout, by name."""
+        return {
+            name: self.loads.setdefault((name, addresses.get(name, "")), Load())
+            for name, _ in self.services
+        }
+
+    def bundle(self, scene_id: str) -> bytes:
+        """A scene's bundle, from memory or its source.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        known = self.bundles.get(scene_id)
+        return scene_to_bytes(self.source.load(scene_id)) if known is None else known
+
     def prepare(self, scene_id: str) -> PreparedScene:
         """Load a scene and compute its schedule; the last few stay in memory.
 
@@ -182,7 +204,7 @@ class Setup:
         if scene_id in self._cache:
             self._cache.move_to_end(scene_id)
             return self._cache[scene_id]
-        bundle = self._bundles.get(scene_id)
+        bundle = self.bundles.get(scene_id)
         if bundle is None:
             scene = self.source.load(scene_id)
             bundle = scene_to_bytes(scene)
@@ -191,8 +213,8 @@ class Setup:
         content = SceneContent.of(scene, bundle)
         self.contents[scene_id] = content
         prepared = self._prepare(scene, bundle, content.sha256)
-        if sum(map(len, self._bundles.values())) + len(bundle) <= _BUNDLE_BYTES:
-            self._bundles[scene_id] = bundle
+        if sum(map(len, self.bundles.values())) + len(bundle) <= _BUNDLE_BYTES:
+            self.bundles[scene_id] = bundle
         self._cache[scene_id] = prepared
         if len(self._cache) > _SCENES_IN_MEMORY:
             self._cache.popitem(last=False)
@@ -212,26 +234,57 @@ class Setup:
         )  # fmt: skip
         latency_us = sync.decision_latency_us + config.imperfection.latency.longest_us
         check_schedule(self.policy_spec, schedule, latency_us)
-        for service in (self.services.renderer, self.services.policy):
-            check_cameras = getattr(service, "check_cameras", None)
-            if check_cameras is not None:
-                check_cameras(cameras)
-        for kind in ("ground", "controller", "traffic", "renderer", "policy"):
-            # A wire does not carry the check of a service behind it.
-            for service in dict.fromkeys((getattr(self.services, kind), getattr(self.here, kind))):
-                check = getattr(service, "check_scene", None)
-                if check is not None:
-                    check(scene)
-        if config.run.route == "none" or not self.policy_spec.route:
-            route = None
-        elif config.run.route == "lanes":
-            route = route_from_lanes(scene.map, scene.ego)
-        else:
-            route = route_from_recording(scene.ego, scene.map)
+        check_services(self.services, self.here, scene, cameras)
         return PreparedScene(
             scene=scene, bundle=bundle, sha256=sha256, cameras=cameras,
-            schedule=schedule, recorded_actors=RecordedActors(scene), route=route,
+            schedule=schedule, recorded_actors=RecordedActors(scene),
+            route=route_of(config, self.policy_spec, scene),
         )  # fmt: skip
+
+
+def check_services(
+    services: Services, here: Services, scene: Scene, cameras: tuple[Camera, ...]
+) -> None:
+    """Let every service refuse the scene, and who makes or sees images the cameras.
+
+    Args:
+        here: The services as they are, before wires and imperfections are put around them.
+
+    Raises:
+        InputError: one of them does.
+    """
+    for service in (services.renderer, services.policy):
+        check_cameras = getattr(service, "check_cameras", None)
+        if check_cameras is not None:
+            check_cameras(cameras)
+    for kind in ("ground", "controller", "traffic", "renderer", "policy"):
+        # A wire does not carry the check of a service behind it.
+        for service in dict.fromkeys((getattr(services, kind), getattr(here, kind))):
+            check = getattr(service, "check_scene", None)
+            if check is not None:
+                check(scene)
+
+
+def route_of(config: RunConfig, policy: PolicySpec, scene: Scene) -> RouteLine | None:
+    """The way ahead that a policy is told in a scene; None if it is told none."""
+    if config.run.route == "none" or not policy.route:
+        return None
+    if config.run.route == "lanes":
+        return route_from_lanes(scene.map, scene.ego)
+    return route_from_recording(scene.ego, scene.map)
+
+
+def construct(config: RunConfig, source: SceneSource) -> Setup:
+    """Construct services and metrics; first contact with services elsewhere is the caller's.
+
+    Raises:
+        InputError: a plugin is unknown or refuses its arguments.
+    """
+    services = here = create_services(config)
+    if config.run.wire_precision is not None:
+        services = at_wire_precision(services, source)
+    services = with_imperfections(services, config)
+    return Setup(config, source, services, here, create_metrics(config.metrics))
 
 
 def assemble(config: RunConfig) -> Setup:
@@ -244,13 +297,9 @@ def assemble(config: RunConfig) -> Setup:
         from omniloop.report.video import require_pyav
 
         require_pyav()
-    source = open_source(config.scenes)
-    services = here = create_services(config)
-    if config.run.wire_precision is not None:
-        services = at_wire_precision(services, source)
-    services = with_imperfections(services, config)
-    asyncio.run(_first_contact(services))
-    setup = Setup(config, source, services, here, create_metrics(config.metrics))
+    setup = construct(config, open_source(config.scenes))
+    source = setup.source
+    asyncio.run(first_contact(setup.services))
     check_specs(setup.policy_spec, setup.renderer_spec)
     refused: EditRefused | None = None
     ids = chosen_ids(config.scenes, source)

@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from omniloop.core.errors import ConfigError, OmniloopError, RunFolderError
+from omniloop.live.events import Listener
 from omniloop.report.html import write_report
 from omniloop.report.run_tables import write_tables
 from omniloop.report.runs import Run, read_run
@@ -21,7 +22,7 @@ from omniloop.runlog.results import RolloutResult
 from omniloop.runner.grid import Cell, Grid
 from omniloop.runner.grid_clock import Clock, GridPlan
 from omniloop.runner.rerender import Rerendered, rerender
-from omniloop.runner.run import Finished, Progress, execute
+from omniloop.runner.run import Finished, execute
 
 GRID_YAML = "grid.yaml"
 _FRAME_STEP_S = 0.1
@@ -99,7 +100,7 @@ def begin_grid(plan: GridPlan) -> None:
 
 
 def run_cells(
-    plan: GridPlan, started: CellStarted | None = None, progress: Progress | None = None
+    plan: GridPlan, started: CellStarted | None = None, listeners: Sequence[Listener] = ()
 ) -> GridRun:
     """Run what is missing of every cell; a cell that fails takes no other down."""
     done = GridRun(plan, notes=list(plan.notes))
@@ -111,7 +112,7 @@ def run_cells(
                 started(cell, todo, there)
 
         try:
-            finished = execute(plan.configs[cell.name], progress, told)
+            finished = execute(plan.configs[cell.name], listeners, told)
             if finished.results:
                 run = read_run(folder)
                 _keep_run(finished, run)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from omniloop.core.calls import CallFunnel
@@ -28,6 +29,7 @@ from omniloop.orchestrator.compat import throttled
 from omniloop.orchestrator.rollout import Watch, run_rollout
 from omniloop.orchestrator.rollout_spec import RolloutSpec
 from omniloop.orchestrator.services import service_seeds
+from omniloop.runlog.declared import DECLARED, declared
 from omniloop.runlog.deferred import DeferredRecorder
 from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.messages import LogHeader
@@ -52,7 +54,47 @@ class Job:
         return f"{self.scene_id}/{self.seed}"
 
 
-async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
+@dataclass(frozen=True)
+class Order:
+    """A rollout that is to be run now.
+
+    Attributes:
+        attempts: How often it will have been started then, this time included.
+        content_sha256: See `omniloop.runner.batch.content`.
+        addresses: Where services that are elsewhere shall open their sessions, by name.
+        suite: Reference of the suite that it is of, if it is of one.
+        queued_s: How long it waited for its turn.
+    """
+
+    job: Job
+    attempts: int = 1
+    content_sha256: str = ""
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    suite: Mapping[str, str] | None = None
+    queued_s: float = 0.0
+
+
+@dataclass
+class Track:
+    """Where a rollout stands, for who watches it.
+
+    Attributes:
+        call: Its funnel, once it is being simulated.
+        simulated: Called when its sessions are closed, before it is scored.
+    """
+
+    call: CallFunnel | None = None
+    simulated: Callable[[], None] = lambda: None
+
+    @property
+    def calls(self) -> int:
+        """Calls of services that ended so far."""
+        return 0 if self.call is None else self.call.calls
+
+
+async def run_job(
+    setup: Setup, folder: RunFolder, order: Order, track: Track | None = None
+) -> RolloutResult:
     """Run a rollout and leave its folder complete.
 
     A failure of policy or services becomes the result's outcome. Only what concerns the
@@ -63,15 +105,16 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
         RunFolderError: the folder cannot be written.
     """
     began = time.perf_counter()
+    job, track = order.job, track or Track()
     prepared = setup.prepare(job.scene_id)
-    attempts = folder.attempts(job.scene_id, job.seed) + 1
     rollout_dir = folder.begin_rollout(job.scene_id, job.seed)
-    spec = _spec(setup, prepared, job)
-    simulated = await _simulate(setup, prepared, job, spec, rollout_dir)
+    spec = spec_of(setup, prepared, order)
+    simulated = await _simulate(setup, prepared, job, spec, rollout_dir, track)
     restarts = 0
     while isinstance(simulated.error, SessionEvicted) and restarts < RESTARTS:
         restarts += 1
-        simulated = await _simulate(setup, prepared, job, spec, rollout_dir)
+        simulated = await _simulate(setup, prepared, job, spec, rollout_dir, track)
+    track.simulated()
     record, error = simulated.record, simulated.error
     simulated_s = time.perf_counter() - began
     if record is not None:
@@ -91,15 +134,15 @@ async def run_job(setup: Setup, folder: RunFolder, job: Job) -> RolloutResult:
                 remedy="go on with run.resume=true, which tries again, or leave run.video out",
             )  # fmt: skip
     simulated = replace(simulated, error=error)
-    result = _result(setup, prepared, job, spec, simulated, values)
+    result = _result(setup, prepared, order, spec, simulated, values)
     if restarts:
         result.notices.append(f"simulated {restarts + 1} times: the renderer's session was evicted")
     result.timings.update(
+        queued_s=round(order.queued_s, 6),
         rollout_s=round(simulated_s, 6),
         scoring_s=round(scored_s, 6),
         wall_s=round(time.perf_counter() - began, 6),
     )
-    result = replace(result, attempts=attempts)
     folder.finish_rollout(result, record)
     return result
 
@@ -115,10 +158,15 @@ class _Simulated:
 
 
 async def _simulate(
-    setup: Setup, prepared: PreparedScene, job: Job, spec: RolloutSpec, rollout_dir: Path
+    setup: Setup,
+    prepared: PreparedScene,
+    job: Job,
+    spec: RolloutSpec,
+    rollout_dir: Path,
+    track: Track,
 ) -> _Simulated:
     """Simulate once, into a log that replaces an earlier one."""
-    call = CallFunnel(job.name)
+    call = track.call = CallFunnel(job.name, loads=setup.loads_at(spec.addresses))
     record: RolloutRecord | None = None
     error: OmniloopError | None = None
     with LogWriter(rollout_dir / "log.mcap") as log:
@@ -146,7 +194,9 @@ async def _simulate(
     return _Simulated(record, error, call, log)
 
 
-def _spec(setup: Setup, prepared: PreparedScene, job: Job) -> RolloutSpec:
+def spec_of(setup: Setup, prepared: PreparedScene, order: Order) -> RolloutSpec:
+    """What a rollout needs to know besides its services."""
+    job = order.job
     run, sync, disturbed = setup.config.run, setup.config.sync, setup.config.imperfection
     schedule, seed = prepared.schedule, rollout_seed(run.root_seed, job.name)
     return RolloutSpec(
@@ -157,7 +207,7 @@ def _spec(setup: Setup, prepared: PreparedScene, job: Job) -> RolloutSpec:
         estimator=ego_estimator(
             disturbed.ego_motion, schedule.context_start_us, schedule.end_us, seed
         ),
-        skip_services_in_warmup=sync.skip_services_in_warmup,
+        skip_services_in_warmup=sync.skip_services_in_warmup, addresses=order.addresses,
     )  # fmt: skip
 
 
@@ -171,7 +221,10 @@ def _header(setup: Setup, prepared: PreparedScene, job: Job, spec: RolloutSpec) 
         plugins={k: v for k, v in plugin_names(setup).items() if k != "scenes"},
         privileged=tuple(sorted(setup.policy_spec.privileged)),
         scene_sha256=prepared.sha256,
-        config=simulated_config(setup),
+        config={
+            **simulated_config(setup),
+            DECLARED: declared(setup.policy_spec, setup.renderer_spec),
+        },
     )
 
 
@@ -211,6 +264,9 @@ def simulated_config(setup: Setup) -> dict[str, object]:
     disturbed = setup.config.imperfection.kinds_on
     if disturbed:
         parts["imperfection"] = {kind: whole["imperfection"][kind] for kind in disturbed}
+    if setup.config.run.stop_on:  # their thresholds say when a rollout ends
+        watched = ("collision", "offroad")
+        parts["metrics"] = {name: whole["metrics"][name] for name in watched if name in whole["metrics"]}
     run = {k: whole["run"][k] for k in ("root_seed", "stop_on", "route", "wire_precision")}
     return {**parts, "run": run}
 
@@ -218,12 +274,12 @@ def simulated_config(setup: Setup) -> dict[str, object]:
 def _result(
     setup: Setup,
     prepared: PreparedScene,
-    job: Job,
+    order: Order,
     spec: RolloutSpec,
     simulated: _Simulated,
     values: list[MetricValue],
 ) -> RolloutResult:
-    schedule = prepared.schedule
+    job, schedule = order.job, prepared.schedule
     record, error, log = simulated.record, simulated.error, simulated.log
     outcome = "completed"
     if error is not None:
@@ -252,19 +308,43 @@ def _result(
             *(() if prepared.route is None else prepared.route.notes),
             *log.notices,
         ],
-        suite=None if setup.suite is None else setup.suite.reference,
         timings={"services": service_timings(simulated.call)},
+        attempts=order.attempts,
+        suite=None if order.suite is None else dict(order.suite),
+        content_sha256=order.content_sha256,
+        addresses=dict(order.addresses),
+    )
+
+
+def unfinished(setup: Setup, order: Order, error: OmniloopError) -> RolloutResult:
+    """The result of a rollout that could not be run to any end."""
+    reason = f"the rollout ended early: {error.what}"
+    return RolloutResult(
+        scene=order.job.scene_id,
+        seed=order.job.seed,
+        session_id=order.job.name,
+        outcome="infrastructure_failed",
+        error=error_document(error),
+        metrics={value.name: value for value in undefined_scores(setup.metrics, reason)},
+        plugins=plugin_names(setup),
+        privileged=sorted(setup.policy_spec.privileged),
+        timings={"queued_s": round(order.queued_s, 6)},
+        attempts=order.attempts,
+        suite=None if order.suite is None else dict(order.suite),
+        content_sha256=order.content_sha256,
+        addresses=dict(order.addresses),
     )
 
 
 def error_document(error: OmniloopError) -> dict[str, str]:
     """An error as a result tells it."""
-    return {
+    told = {
         "type": type(error).__name__,
         "what": error.what,
         "where": error.where,
         "remedy": error.remedy,
     }
+    return {**told, "address": error.address} if error.address else told
 
 
 def service_timings(call: CallFunnel) -> dict[str, dict[str, object]]:

@@ -15,7 +15,7 @@ from omniloop.runlog.digest import digest_run
 from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import assemble
-from omniloop.runner.run import describe, planned_jobs, run_all
+from omniloop.runner.run import describe, planned_jobs, run_here
 
 
 @dataclass(eq=False)
@@ -105,7 +105,7 @@ def drive(settings: Sequence[str], run_dir: Path, at_once: int = 1) -> Driven:
     with RunFolder.acquire(run_dir, resume=False) as run_folder:
         run_folder.write_run_yaml(describe(setup))
         jobs = planned_jobs(setup)
-        asyncio.run(run_all(setup, run_folder, jobs, None))
+        asyncio.run(run_here(setup, run_folder, jobs))
         results = run_folder.results([(job.scene_id, job.seed) for job in jobs])
     whole = all(r.outcome == "completed" for r in results)
     return Driven(results, digest_run(run_dir) if whole else [], tapes, policy)

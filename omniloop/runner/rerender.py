@@ -196,7 +196,7 @@ async def _draw_all(
             job.cameras(scene, rollout.header.schedule, str(rollout.log))
         with RunFolder.acquire(done.run_dir, resume=resume) as folder:
             folder.write_run_yaml(document)
-            complete = folder.completed()
+            complete = folder.completed({r.result.key: r.result.content_sha256 for r in rollouts})
             keep_meaning(folder, job.config.metrics, begun=bool(complete))
             todo = [r for r in rollouts if r.result.key not in complete]
             finished = 0

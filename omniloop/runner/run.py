@@ -1,26 +1,35 @@
-"""Execute a config: many rollouts in one event loop, each leaving its folder."""
+"""Execute a config: many rollouts, each leaving its folder, on this machine or many."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from omniloop.configs.overrides import overrides_of
-from omniloop.configs.schema import RunConfig
+from omniloop.configs.schema import RunConfig, RunSettings
+from omniloop.core.errors import OmniloopError
+from omniloop.live.events import Event, Listener, RunEnded, RunStarted
 from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup, assemble
-from omniloop.runner.job import Job, run_job
+from omniloop.runner.batch.choose import executor_for
+from omniloop.runner.batch.content import rollout_content
+from omniloop.runner.batch.control import RunControl, progress_of
+from omniloop.runner.batch.engine import Batch, Request, Rules
+from omniloop.runner.batch.executor import Executor, Source
+from omniloop.runner.batch.inline import Inline
+from omniloop.runner.batch.sizing import concurrency_for, per_worker, workers_for
+from omniloop.runner.job import Job
 from omniloop.runner.score_meaning import keep_meaning
-from omniloop.runner.side_by_side import side_by_side
 
-Progress = Callable[[Job, RolloutResult, int, int], None]
-"""Called after each rollout with how many of how many are done."""
+_PROGRESS_S = 1.0
 
 
 @dataclass
@@ -30,6 +39,7 @@ class Finished:
     Attributes:
         results: One per rollout, in order of scene and seed; earlier ones when resumed.
         resumed: How many of them were there before.
+        state: "completed", or "cancelled" if it was told to end.
         warnings: What a reader of the results should know.
     """
 
@@ -37,13 +47,15 @@ class Finished:
     setup: Setup
     results: list[RolloutResult] = field(default_factory=list)
     resumed: int = 0
+    state: str = "completed"
     wall_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
         """0 if every rollout completed or failed by its policy, else 1."""
-        return int(any(r.outcome == "infrastructure_failed" for r in self.results))
+        failed = any(r.outcome == "infrastructure_failed" for r in self.results)
+        return int(failed or self.state != "completed")
 
 
 def default_name() -> str:
@@ -51,48 +63,78 @@ def default_name() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S")
 
 
-def concurrency_of(setup: Setup) -> int:
-    """Rollouts at once: as asked, or one per core up to 8, or as many as services elsewhere hold."""
-    wanted = setup.config.run.concurrency
-    if isinstance(wanted, int):
-        return wanted
-    return max(min(os.cpu_count() or 1, 8), setup.services.capacity or 0)
-
-
 def planned_jobs(setup: Setup) -> list[Job]:
     """Scenes outermost, so that rollouts of one scene share what is loaded."""
     return [Job(scene_id, seed) for scene_id in setup.ids for seed in setup.config.run.seeds]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run, into which folder.
+
+    Attributes:
+        jobs: All rollouts of the run.
+        contents: Their content hashes.
+        todo: Those that have no result yet.
+    """
+
+    setup: Setup
+    folder: RunFolder
+    jobs: Sequence[Job]
+    contents: dict[Job, str]
+    todo: Sequence[Job]
+
+
+def plan_run(setup: Setup, folder: RunFolder) -> Plan:
+    """Find out what is to be done: all rollouts but those that have a result of their content.
+
+    Raises:
+        RunFolderError: the folder is of a run with other settings, or cannot be written.
+    """
+    run = setup.config.run
+    jobs = planned_jobs(setup)
+    contents = {job: rollout_content(setup, job.scene_id, job.seed) for job in jobs}
+    wanted = {(job.scene_id, job.seed): content for job, content in contents.items()}
+    if run.force_new:
+        folder.set_aside(wanted)
+    folder.write_run_yaml(describe(setup), force=run.force_new)
+    done = folder.completed(wanted)
+    keep_meaning(folder, setup.config.metrics, begun=bool(done))
+    todo = [job for job in jobs if (job.scene_id, job.seed) not in done]
+    return Plan(setup, folder, jobs, contents, todo)
+
+
 def execute(
     config: RunConfig,
-    progress: Progress | None = None,
+    listeners: Sequence[Listener] = (),
     started: Callable[[Setup, Path, int, int], None] | None = None,
 ) -> Finished:
     """Run everything that a config asks for.
 
     Args:
-        progress: Told of each finished rollout.
+        listeners: Told of what happens.
         started: Told once of the setup, the folder, and how many rollouts are to do and done.
 
     Raises:
         InputError: something is wrong with the input; nothing has been written.
         RunFolderError: the folder exists, is in use, or cannot be written.
+        ServiceError: workers cannot be had.
+        KeyboardInterrupt: Ctrl-C, or SIGTERM.
     """
     setup = assemble(config)
     run_dir = Path(config.run.dir) / (config.run.name or default_name())
-    with RunFolder.acquire(run_dir, resume=config.run.resume) as folder:
+    resume = config.run.resume or config.run.force_new
+    with RunFolder.acquire(run_dir, resume=resume) as folder:
         began = time.perf_counter()
-        jobs = planned_jobs(setup)
-        done = folder.completed()
-        todo = [job for job in jobs if (job.scene_id, job.seed) not in done]
-        folder.write_run_yaml(describe(setup))
-        keep_meaning(folder, config.metrics, begun=bool(done))
+        plan = plan_run(setup, folder)
+        before = len(plan.jobs) - len(plan.todo)
         if started is not None:
-            started(setup, run_dir, len(todo), len(jobs) - len(todo))
-        asyncio.run(run_all(setup, folder, todo, progress))
-        results = folder.results([(job.scene_id, job.seed) for job in jobs])
-        finished = Finished(run_dir, setup, results, resumed=len(jobs) - len(todo))
+            started(setup, run_dir, len(plan.todo), before)
+        state = "completed"
+        if plan.todo:
+            state = _until_terminated(_run(plan, listeners))
+        results = folder.results([(job.scene_id, job.seed) for job in plan.jobs])
+        finished = Finished(run_dir, setup, results, resumed=before, state=state)
         finished.warnings = list(folder.warnings)
         folder.write_tables()
         finished.wall_s = time.perf_counter() - began
@@ -115,20 +157,117 @@ def describe(setup: Setup) -> dict[str, object]:
     }
 
 
-async def run_all(
-    setup: Setup, folder: RunFolder, todo: list[Job], progress: Progress | None
-) -> None:
-    """Run jobs, at most so many at once; a rollout that fails takes no other down."""
-    finished = 0
+async def _run(plan: Plan, listeners: Sequence[Listener]) -> str:
+    """Run what is to be done; return the state in which the run ended."""
+    setup, config = plan.setup, plan.setup.config
+    workers = workers_for(setup, len(plan.todo))
+    concurrency = concurrency_for(setup, workers)
+    executor = executor_for(config, workers, plan.folder)
+    rules = Rules(config.run.retries + 1, config.run.hang_s, per_worker(setup), concurrency)
+    batch = Batch(executor, rules)
+    source = Source("run", setup, plan.folder)
+    request = Request(source, plan.todo, plan.contents.__getitem__)
+    control = RunControl(batch, request, concurrency)
+    before = len(plan.jobs) - len(plan.todo)
 
-    async def do(job: Job) -> None:
-        nonlocal finished
-        result = await run_job(setup, folder, job)
-        finished += 1
-        if progress is not None:
-            progress(job, result, finished, len(todo))
+    def tell(event: Event) -> None:
+        for listener in told:
+            listener.tell(event)
+
+    with own_listeners(config.run, plan.folder.path, control) as own:
+        told = (*listeners, *own)
+        request.listeners = told
+        tell(RunStarted(
+            plan.folder.path.name, str(plan.folder.path), len(plan.jobs), before, executor.kind,
+            workers, concurrency,
+        ))  # fmt: skip
+        ended = RunEnded("failed", "interrupted")
+        ticker = None
+        try:
+            await batch.start()
+            batch.add(request)
+            ticker = asyncio.create_task(_tick(batch, request, control, before, tell))
+            await request.done
+            ended = RunEnded("cancelled" if request.cancelled else "completed")
+        except OmniloopError as error:
+            ended = RunEnded("failed", error.what)
+            raise
+        finally:
+            if ticker is not None:
+                ticker.cancel()
+                control.state = ended.state
+                tell(progress_of(batch, request, control, before))
+            await batch.stop()
+            await setup.services.disconnect()
+            tell(ended)
+    return ended.state
+
+
+@contextlib.contextmanager
+def own_listeners(
+    run: RunSettings, run_dir: Path, control: RunControl
+) -> Iterator[tuple[Listener, ...]]:
+    """The listeners that a run's settings ask for."""
+    yield ()
+
+
+async def _tick(
+    batch: Batch,
+    request: Request,
+    control: RunControl,
+    before: int,
+    tell: Callable[[Event], None],
+) -> None:
+    """Tell where the run stands, about once a second."""
+    while True:
+        tell(progress_of(batch, request, control, before))
+        await asyncio.sleep(_PROGRESS_S)
+        control.mind_memory()
+
+
+async def run_here(setup: Setup, folder: RunFolder, jobs: Sequence[Job]) -> None:
+    """Run jobs in this event loop, with services as they stand in the setup.
+
+    Raises:
+        RunFolderError: the folder cannot be written.
+    """
+    executor: Executor = Inline(setup.config.run.hang_s)
+    rules = Rules(1, setup.config.run.hang_s, per_worker(setup), concurrency_for(setup, 1))
+    batch = Batch(executor, rules)
+    request = Request(Source("run", setup, folder), jobs, lambda _: "")
+    try:
+        await batch.start()
+        batch.add(request)
+        await request.done
+    finally:
+        await batch.stop()
+        await setup.services.disconnect()
+
+
+def _until_terminated(run: Coroutine[None, None, str]) -> str:
+    """Run a coroutine; SIGTERM ends it as Ctrl-C does.
+
+    Raises:
+        KeyboardInterrupt: either came.
+    """
+    stopped = False
+
+    async def main() -> str:
+        task = asyncio.current_task()
+        assert task is not None  # a coroutine is running
+
+        def stop() -> None:
+            nonlocal stopped
+            stopped = True
+            task.cancel()
+
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+        return await run
 
     try:
-        await side_by_side(todo, concurrency_of(setup), do)
-    finally:
-        await setup.services.disconnect()
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        if not stopped:
+            raise
+        raise KeyboardInterrupt from None

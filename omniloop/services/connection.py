@@ -243,6 +243,7 @@ class _Explained:
             code, details, kind=connection.kind, method=self.method, address=connection.address,
             timeout_s=self.timeout_s, where=connection.place(self.funnel, self.method, self.time_us),
         )  # fmt: skip
+        found.address = connection.address
         if isinstance(found, TransientError):
             self.connection.failed()
         return found

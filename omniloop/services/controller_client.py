@@ -16,22 +16,19 @@ from omniloop.core.time import MAX_STATE_STEP_US
 from omniloop.physics.tracking import PoseHistory
 from omniloop.services.codec import (
     dynamics_from_wire,
-    dynamics_to_wire,
-    pose_to_wire,
     poses_from_wire,
     times_from_wire,
-    trajectory_to_wire,
 )
 from omniloop.services.connection import Metadata
 from omniloop.services.controller_facts import FACTS_KEY, facts_to_text
 from omniloop.services.controller_motion import filled, since
 from omniloop.services.pool import Lease
 from omniloop.services.protos import controller_pb2 as pb
-from omniloop.services.protos.common_pb2 import StateAtTime
 from omniloop.services.remote import RemoteService, new_session_uuid
 from omniloop.services.rpc import session_metadata
 from omniloop.services.session_facts import closed
 from omniloop.services.session_times import TIMES_KEY, times_to_text
+from omniloop.services.step_codec import vehicle_to_wire
 
 
 class RemoteController(RemoteService):
@@ -67,7 +64,7 @@ class RemoteController(RemoteService):
 
     async def open(self, session: SessionInfo) -> RemoteControllerSession:
         """Start a session at a free address."""
-        lease = await self.lease()
+        lease = await self.lease(session.address)
         try:
             uuid = new_session_uuid()
             metadata: Metadata = ()
@@ -113,17 +110,7 @@ class RemoteControllerSession:
         """
         self._history.adopt(request.time_us, request.local_to_rig)
         plan = self._plan_in_rig(request)
-        message = pb.RunControllerAndVehicleModelRequest(
-            session_uuid=self._uuid,
-            state=StateAtTime(
-                timestamp_us=request.time_us, pose=pose_to_wire(request.local_to_rig),
-                state=dynamics_to_wire(request.dynamics),
-            ),
-            planned_trajectory_in_rig=trajectory_to_wire(plan.times_us, plan.poses),
-            future_time_us=request.target_us,
-            coerce_dynamic_state=request.coerce,
-            pose_reporting_interval_us=self._interval_us,
-        )  # fmt: skip
+        message = vehicle_to_wire(self._uuid, request, plan, self._interval_us)
         reply = await self._lease.connection.call(
             "run_controller_and_vehicle", message, self._session.call, request.time_us
         )

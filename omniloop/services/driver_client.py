@@ -131,7 +131,7 @@ class RemotePolicy(RemoteService):
 
     async def open(self, session: SessionInfo, cameras: tuple[Camera, ...]) -> RemotePolicySession:
         """Start a session at a free address."""
-        lease = await self.lease()
+        lease = await self.lease(session.address)
         try:
             connection = lease.connection
             knows_us = self.peer(connection).is_omniloop

@@ -12,13 +12,11 @@ from omniloop.core.geometry import Array
 from omniloop.physics.ground import StatusCounts
 from omniloop.services.codec import (
     poses_from_wire,
-    poses_to_wire,
-    size_to_wire,
-    trajectory_to_wire,
 )
 from omniloop.services.pool import Lease
 from omniloop.services.protos import physics_pb2 as pb
 from omniloop.services.remote import RemoteService
+from omniloop.services.step_codec import ground_to_wire
 
 _STATUSES = frozenset(s.value for s in GroundStatus)
 
@@ -32,7 +30,7 @@ class RemoteGround(RemoteService):
 
     async def open(self, session: SessionInfo) -> RemoteGroundSession:
         """Begin a rollout; the protocol itself has no sessions."""
-        return RemoteGroundSession(session, await self.lease())
+        return RemoteGroundSession(session, await self.lease(session.address))
 
 
 class RemoteGroundSession:
@@ -49,25 +47,7 @@ class RemoteGroundSession:
         Raises:
             ServiceError: the service answers for other boxes, or with what is no pose.
         """
-        message = pb.PhysicsGroundIntersectionRequest(
-            scene_id=self._session.scene.id, now_us=request.time_us, future_us=request.target_us
-        )
-        if request.is_ego:
-            sent = trajectory_to_wire(request.times_us, request.local_to_aabb)
-            message.ego_data.aabb.CopyFrom(size_to_wire(request.sizes_m[0]))
-            message.ego_data.ego_trajectory_aabb.CopyFrom(sent)
-            asked = [p.pose for p in sent.poses]
-        else:
-            asked = poses_to_wire(request.local_to_aabb)
-            message.other_objects.extend(
-                pb.PhysicsGroundIntersectionRequest.OtherObject(
-                    aabb=size_to_wire(size),
-                    pose_pair=pb.PhysicsGroundIntersectionRequest.PosePair(
-                        now_pose=pose, future_pose=pose
-                    ),
-                )
-                for size, pose in zip(request.sizes_m, asked, strict=True)
-            )
+        message, asked = ground_to_wire(self._session.scene.id, request)
         reply = await self._lease.connection.call(
             "ground_intersection", message, self._session.call, request.time_us
         )

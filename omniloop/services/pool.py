@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,7 +57,7 @@ class Pool:
 
     def __init__(self, connections: Sequence[Connection], capacity: Sequence[int | None]) -> None:
         self._slots = [_Slot(c, n) for c, n in zip(connections, capacity, strict=True)]
-        self._waiting: deque[asyncio.Future[_Slot]] = deque()
+        self._waiting: list[tuple[asyncio.Future[_Slot], str]] = []
 
     @property
     def connections(self) -> tuple[Connection, ...]:
@@ -71,13 +70,18 @@ class Pool:
         each = [slot.capacity for slot in self._slots if slot.capacity is not None]
         return sum(each) if len(each) == len(self._slots) else None
 
-    async def lease(self) -> Lease:
-        """Wait for a free session."""
-        if not self._waiting and (slot := self._next()) is not None:
+    @property
+    def limits(self) -> dict[str, int | None]:
+        """Sessions at once by address; None for any number."""
+        return {slot.connection.address: slot.capacity for slot in self._slots}
+
+    async def lease(self, address: str = "") -> Lease:
+        """Wait for a free session, at an address if one is given; who waits is served in order."""
+        if not self._waited_for(address) and (slot := self._next(address)) is not None:
             slot.used += 1
             return Lease(self, slot)
         waiter: asyncio.Future[_Slot] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        self._waiting.append((waiter, address))
         try:
             return Lease(self, await waiter)
         except asyncio.CancelledError:
@@ -85,15 +89,24 @@ class Pool:
                 self._give_back(waiter.result())
             raise
 
-    def _next(self) -> _Slot | None:
-        slot = max(self._slots, key=lambda s: s.rank)
+    def _waited_for(self, address: str) -> bool:
+        return any(not address or wanted in ("", address) for _, wanted in self._waiting)
+
+    def _next(self, address: str) -> _Slot | None:
+        fitting = [s for s in self._slots if not address or s.connection.address == address]
+        slot = max(fitting or self._slots, key=lambda s: s.rank)
         return slot if slot.free > 0 else None
 
     def _give_back(self, slot: _Slot) -> None:
         slot.used -= 1
-        while self._waiting and (free := self._next()) is not None:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
+        waiting, self._waiting = self._waiting, []
+        for waiter, address in waiting:
+            if waiter.done():
+                continue
+            free = self._next(address)
+            if free is None:
+                self._waiting.append((waiter, address))
+            else:
                 free.used += 1
                 waiter.set_result(free)
 

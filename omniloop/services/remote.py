@@ -197,9 +197,14 @@ class RemoteService:
                     where=f"{self.kind}.address", remedy=f"serve it there too; it serves: {some}",
                 )  # fmt: skip
 
-    async def lease(self) -> Lease:
-        """Wait for a session of the pool."""
-        return await self._pool.lease()
+    async def lease(self, address: str = "") -> Lease:
+        """Wait for a session of the pool; at an address, if one is given."""
+        return await self._pool.lease(address)
+
+    @property
+    def limits(self) -> dict[str, int | None]:
+        """Sessions at once by address; None for any number."""
+        return self._pool.limits
 
     def peer(self, connection: Connection) -> Peer:
         """What is known of a connection's address."""

@@ -113,7 +113,7 @@ class NuRec(RemoteService):
         Raises:
             ConfigError: the server lists its cameras, and lacks one of these.
         """
-        lease = await self.lease()
+        lease = await self.lease(session.address)
         try:
             listed = await self._catalogue(lease.connection, session)
             writer = self._writer(session, cameras, listed, lease.connection.address)

@@ -78,7 +78,7 @@ class RemoteTraffic(RemoteService):
         Raises:
             ConfigError: the service needs more history than the warm-up has.
         """
-        lease = await self.lease()
+        lease = await self.lease(session.address)
         try:
             peer = self.peer(lease.connection)
             if peer.reply is not None:

@@ -156,7 +156,7 @@ class OmniDreams(RemoteService):
         request = start_request(
             session.scene, fitted, frames, (prompt, self._negative_prompt), session.seed or 1, self._options
         )  # fmt: skip
-        lease = await self.lease()
+        lease = await self.lease(session.address)
         try:
             reply = await lease.connection.call(
                 "start_session", request, session.call, render_start_us,

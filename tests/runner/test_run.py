@@ -71,12 +71,13 @@ def test_a_policy_that_fails_takes_no_other_rollout_down(tmp_path):
 
 
 def test_infrastructure_failure_is_an_exit_code_and_is_retried_on_resume(tmp_path):
-    finished = run(tmp_path, *QUICK, "traffic=tests.plugins:BrokenTraffic", "run.seeds=2")
+    finished = run(tmp_path, *QUICK, "traffic=tests.plugins:BrokenTraffic", "run.seeds=2", "run.retries=0")
     assert finished.exit_code == 1
     assert outcomes(finished)["curve", 1] == "infrastructure_failed"
     assert outcomes(finished)["curve", 0] == "completed"
     again = run(
-        tmp_path, *QUICK, "traffic=tests.plugins:BrokenTraffic", "run.seeds=2", "run.resume=true"
+        tmp_path, *QUICK, "traffic=tests.plugins:BrokenTraffic", "run.seeds=2", "run.resume=true",
+        "run.retries=0",
     )
     assert again.resumed == 2
     assert {r.attempts for r in again.results if r.seed == 1} == {2}

@@ -1,0 +1,24 @@
+"""Which executor a run gets."""
+
+from __future__ import annotations
+
+from omniloop.configs.schema import RunConfig
+from omniloop.runlog.folder import RunFolder
+from omniloop.runner.batch.executor import Executor
+from omniloop.runner.batch.inline import Inline
+from omniloop.runner.batch.local import LocalWorkers
+
+
+def executor_for(config: RunConfig, workers: int, folder: RunFolder) -> Executor:
+    """The executor of a run.
+
+    Raises:
+        ConfigError: what it needs is not installed, or not to be reached.
+    """
+    if config.run.executor == "ray":
+        from omniloop.runner.batch.ray_workers import RayWorkers
+
+        return RayWorkers(workers, config.run.hang_s, config.run.ray_address)
+    if workers == 1:
+        return Inline(config.run.hang_s)
+    return LocalWorkers(workers, config.run.hang_s, folder.lock)
