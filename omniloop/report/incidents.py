@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omniloop.core.contracts import MetricValue
@@ -20,6 +20,7 @@ class Incident:
         kind: "collision" or "offroad".
         label: A few words: "front collision", "off-road".
         facts: Who, how fast, how deep.
+        details: The score's own entry of it, see `CollisionMetric` and `OffroadMetric`.
     """
 
     start_us: int
@@ -28,6 +29,7 @@ class Incident:
     label: str
     facts: str
     at_fault: bool
+    details: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 def incidents_from_metrics(metrics: Mapping[str, MetricValue]) -> list[Incident]:
@@ -52,12 +54,13 @@ def incidents_from_metrics(metrics: Mapping[str, MetricValue]) -> list[Incident]
                 label,
                 facts,
                 at_fault,
+                contact,
             )
         )
     for excursion in _details(metrics, "offroad", "excursions"):
         facts = f"{excursion['depth_m']:.2f} m outside at most"
         start, end = int(excursion["start_us"]), int(excursion["end_us"])
-        found.append(Incident(start, end, "offroad", "off-road", facts, True))
+        found.append(Incident(start, end, "offroad", "off-road", facts, True, excursion))
     found.sort(key=lambda incident: (incident.start_us, incident.kind))
     return found
 

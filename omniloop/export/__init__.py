@@ -1,0 +1,1 @@
+"""Rollouts as training data: frames, tables, WebDataset shards."""
