@@ -272,7 +272,7 @@ def read_json(path: Path) -> Any:
         return json.loads(data)
     except (OSError, EOFError, zlib.error) as error:
         raise damaged(f"cannot be read: {error}", str(path)) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # undecodable, no JSON, too deep, too many digits
         raise damaged(f"is not JSON: {error}", str(path)) from error
 
 
@@ -297,7 +297,7 @@ def finite_array(values: Any, shape: tuple[int | None, ...], what: str, where: s
     """
     try:
         out = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise damaged(f"{what} is not an array of numbers: {error}", where) from error
     fits = out.ndim == len(shape) and all(
         want in (None, have) for want, have in zip(shape, out.shape, strict=True)

@@ -1,0 +1,1 @@
+"""Messages of datasets that come as protobuf."""
