@@ -229,6 +229,24 @@ class TrafficLight:
 
 
 @dataclass(frozen=True, eq=False)
+class MapFeature:
+    """An element that other parts of the map have no place for.
+
+    Attributes:
+        kind: The name of its ClipGT table: "pole", "road_marking", "intersection_area",
+            "road_island", "gore_area" or "buffer_zone".
+        points: ``(N, 3)``; the outline of an area has no repeated end, a pole is one point
+            on the ground or a line up.
+        category: The dataset's own word; may be empty.
+    """
+
+    id: str
+    kind: str
+    points: Array
+    category: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class VectorMap:
     """A vector map; every part may be empty."""
 
@@ -240,6 +258,7 @@ class VectorMap:
     stop_lines: tuple[Polyline, ...] = ()
     signs: tuple[TrafficSign, ...] = ()
     lights: tuple[TrafficLight, ...] = ()
+    features: tuple[MapFeature, ...] = ()
 
     @functools.cached_property
     def lane_by_id(self) -> dict[str, Lane]:

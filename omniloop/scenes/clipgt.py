@@ -10,14 +10,15 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from omniloop.core.errors import SceneError
-from omniloop.core.scene import Scene
+from omniloop.core.scene import Scene, VectorMap
+from omniloop.scenes.clipgt_map import MISSING_LANES, read_map
 from omniloop.scenes.clipgt_read import ClipGt, clip_of
 from omniloop.scenes.clipgt_write import tables_of
 
-__all__ = ["ClipGt", "clip_id_of", "read_clipgt", "write_clipgt"]
+__all__ = ["ClipGt", "clip_id_of", "read_clipgt", "read_map_tables", "write_clipgt"]
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _PREFIX = "clipgt-"
@@ -83,6 +84,40 @@ def read_clipgt(data: bytes, where: str = "the HD map") -> ClipGt:
         if name.startswith(f"{clip_id}.")
     }
     return clip_of(clip_id, files, where)
+
+
+def read_map_tables(
+    members: Mapping[str, bytes], where: str = "the map"
+) -> tuple[VectorMap, tuple[str, ...]]:
+    """Read a folder of map tables, with or without a calibration and an ego motion.
+
+    Args:
+        members: Parquet files by name: ``{table}.parquet`` or ``{clip}.{table}.parquet``,
+            with or without folders before it. Other files are passed over. Of several clips
+            the first by name that has lanes counts.
+        where: The folder's name, for errors.
+
+    Returns:
+        The map, and one line about each thing that was left out.
+
+    Raises:
+        SceneError: there are no lanes: neither ``lane`` nor ``dw_lane`` with ``lane_chunk``;
+            or a table is damaged.
+    """
+    clips: dict[str, dict[str, bytes]] = {}
+    for name in sorted(members):
+        if name.endswith(_SUFFIX):
+            stem = name.replace("\\", "/").rpartition("/")[2].removesuffix(_SUFFIX)
+            clip_id, _, table = stem.rpartition(".")
+            clips.setdefault(clip_id, {}).setdefault(table, members[name])
+    for clip_id, files in clips.items():
+        if "lane" in files or {"dw_lane", "lane_chunk"} <= files.keys():
+            return read_map(clip_id, files, where)
+    there = sorted(table for files in clips.values() for table in files)
+    raise SceneError(
+        f"{MISSING_LANES}; there are the tables {', '.join(there) or 'none'}",
+        where=where, remedy="give lane.parquet, or dw_lane.parquet with lane_chunk.parquet",
+    )  # fmt: skip
 
 
 def _check_members(infos: Iterable[zipfile.ZipInfo], where: str) -> None:

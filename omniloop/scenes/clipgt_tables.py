@@ -21,6 +21,20 @@ from omniloop.core.motion import Times
 
 VERSION = 1
 
+FEATURE_TABLES = {
+    "pole": 1,
+    "road_marking": 2,
+    "intersection_area": 3,
+    "road_island": 3,
+    "gore_area": 3,
+    "buffer_zone": 3,
+}
+"""Tables of `MapFeature`, with the fewest points of an element."""
+
+MPH_MPS = 0.44704
+"""``lane.speed_limit`` is in miles per hour, 0 where it is unknown: in NuRec scenes of Sweden
+it is 24.8548 where the limit is 40 km/h."""
+
 _MAX_ROWS = 5_000_000
 """A table that claims more is damaged, or a bomb; NVIDIA's sample has 2305 rows in all."""
 
@@ -42,6 +56,11 @@ def text_lists(values: Sequence[Sequence[str]]) -> Any:
 def flags(values: Sequence[bool]) -> Any:
     """A column of truth values."""
     return pa.array(values, pa.bool_())
+
+
+def numbers(values: Sequence[float]) -> Any:
+    """A column of float64."""
+    return pa.array(values, pa.float64())
 
 
 def times(values: Times) -> Any:
@@ -115,6 +134,10 @@ class TableReader:
             if part not in table.column_names:
                 raise self._wrong(f"column '{part}' is missing")
             column = table.column(part).combine_chunks()
+            if _holds_nothing(column.type):
+                # NuRec writes a table without elements as one row of nulls of no type.
+                self._rows, self._parts = 0, {}
+                return
             if not pa.types.is_struct(column.type):
                 raise self._wrong(f"column '{part}' is {column.type}, not a struct")
             self._parts[part] = column
@@ -132,7 +155,7 @@ class TableReader:
         return pc.struct_field(column, field)
 
     def has(self, field: str, part: str = "") -> bool:
-        """Whether the table has rows and a field."""
+        """Whether the table has a field."""
         column = self._parts.get(part or self._name)
         return column is not None and column.type.get_field_index(field) >= 0
 
@@ -160,6 +183,32 @@ class TableReader:
             raise self._wrong(f"'key.{field}' is {column.type} with {column.null_count} nulls")
         return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)
 
+    def numbers(self, field: str) -> Array:
+        """Numbers ``(N,)``; NaN where null, or missing altogether."""
+        if not self._rows or not self.has(field):
+            return np.full(self._rows, np.nan)
+        column = self._field(self._name, field)
+        if pa.types.is_null(column.type):
+            return np.full(self._rows, np.nan)
+        if not _is_number(column.type):
+            raise self._wrong(f"'{self._name}.{field}' is {column.type}, not a number")
+        return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+    def number_lists(self, field: str) -> list[list[int]]:
+        """Lists of whole numbers; none where the field is null or missing."""
+        if not self._rows or not self.has(field):
+            return [[] for _ in range(self._rows)]
+        column = self._field(self._name, field)
+        if pa.types.is_null(column.type):
+            return [[] for _ in range(self._rows)]
+        if not _is_list(column.type) or not (
+            pa.types.is_integer(column.type.value_type) or pa.types.is_null(column.type.value_type)
+        ):
+            raise self._wrong(
+                f"'{self._name}.{field}' is {column.type}, not a list of whole numbers"
+            )
+        return [[x for x in row or () if x is not None] for row in column.to_pylist()]
+
     def vectors(self, field: str, names: str = "xyz") -> Array:
         """Vectors ``(N, len(names))``; NaN where null."""
         if not self._rows:
@@ -171,7 +220,9 @@ class TableReader:
         if not self._rows:
             return []
         column = self._field(self._name, field)
-        if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
+        if pa.types.is_null(column.type):
+            return [np.zeros((0, 3)) for _ in range(self._rows)]
+        if not _is_list(column.type):
             raise self._wrong(f"'{self._name}.{field}' is {column.type}, not a list of points")
         lengths = pc.fill_null(pc.list_value_length(column), 0)
         points = self._numbers(column.flatten(), "xyz", field)
@@ -179,16 +230,33 @@ class TableReader:
         return np.split(points, ends[:-1])
 
     def _numbers(self, structs: Any, names: str, field: str) -> Array:
+        if pa.types.is_null(structs.type):
+            return np.full((len(structs), len(names)), np.nan)
         if not pa.types.is_struct(structs.type):
             raise self._wrong(f"'{self._name}.{field}' is {structs.type}, not a struct")
         columns = []
         for name in names:
             index = structs.type.get_field_index(name)
+            if index >= 0 and pa.types.is_null(structs.type.field(index).type):
+                columns.append(np.full(len(structs), np.nan))
+                continue
             if index < 0 or not _is_number(structs.type.field(index).type):
                 raise self._wrong(f"'{self._name}.{field}.{name}' is missing or no number")
             part = pc.struct_field(structs, name).to_numpy(zero_copy_only=False)
             columns.append(np.asarray(part, dtype=np.float64))
         return np.stack(columns, axis=1)
+
+
+def _holds_nothing(kind: Any) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.num_fields > 0 and all(_holds_nothing(f.type) for f in kind)
+    return bool(pa.types.is_null(kind))
+
+
+def _is_list(kind: Any) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def _is_number(kind: Any) -> bool:

@@ -1,8 +1,9 @@
 """A scene as ClipGT tables (contracts.md 2.6, alpasim.md 6.3).
 
 What the layout cannot say is left out: holes of crosswalks, states of traffic lights,
-drivable areas (their outlines are road boundaries where a map has no others), and lane lines
-that are not painted. ClipGT's ids hold no "-", which parts a wait line from its lane.
+drivable areas (their outlines are road boundaries where a map has no others), lane lines
+that are not painted, outlines of lanes other than their sides, which lane line lies at a
+lane's side, and whether a lane crosses an intersection. ClipGT's ids hold no "-", which parts a wait line from its lane.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from omniloop.core.geometry import Array
 from omniloop.core.scene import ActorClass, Lane, MarkStyle, Polyline, Scene, VectorMap
 from omniloop.scenes.clipgt_rig import rig_json
 from omniloop.scenes.clipgt_tables import (
+    FEATURE_TABLES,
+    MPH_MPS,
     flags,
+    numbers,
     polylines,
     text_lists,
     texts,
@@ -51,7 +55,9 @@ def tables_of(scene: Scene, clip_id: str) -> dict[str, bytes]:
         SceneError: the scene's map, motion or cameras cannot be written so.
     """
     write = _Writer(scene, clip_id)
+    kinds = dict.fromkeys(feature.kind for feature in scene.map.features)
     return {
+        **{kind: write.features(kind) for kind in kinds},
         "calibration_estimate": write.calibration(),
         "egomotion_estimate": write.egomotion(),
         "clip": write.clip(),
@@ -161,6 +167,10 @@ class _Writer:
                 "right_rail": polylines([self._points(f"lane {x.id}", r[1]) for x, r in pairs]),
                 "left_edge_styles": text_lists([edge(x.left_line, r[0]) for x, r in pairs]),
                 "right_edge_styles": text_lists([edge(x.right_line, r[1]) for x, r in pairs]),
+                "speed_limit": numbers([(x.speed_limit_mps or 0.0) / MPH_MPS for x in self._lanes]),
+                "vehicle_types": text_lists(
+                    [["CAR" if x.kind == "vehicle" else x.kind.upper()] for x in self._lanes]
+                ),
             },
         )  # fmt: skip
 
@@ -179,6 +189,9 @@ class _Writer:
         for sign in self._map.signs:
             if found := self._known(sign.lanes):
                 rows.append(("SIGN_TO_LANE", sign.id, found))
+        for light in self._map.lights:
+            if found := self._known(light.lanes):
+                rows.append(("LIGHT_TO_LANE", light.id, found))
         return write_table(
             "association",
             {
@@ -211,17 +224,31 @@ class _Writer:
 
     def road_boundaries(self) -> bytes:
         lines = self._map.road_boundaries or _outlines(self._map)
-        return self._shapes("road_boundary", "road_boundary", [(x.id, x.points) for x in lines])
+        kinds = ["road_boundary"] * len(lines)
+        return self._shapes("road_boundary", kinds, [(x.id, x.points) for x in lines])
 
     def crosswalks(self) -> bytes:
         areas = [(x.id, x.outline) for x in self._map.crosswalks]
-        return self._shapes("crosswalk", "PEDESTRIAN", areas)
+        return self._shapes("crosswalk", ["PEDESTRIAN"] * len(areas), areas)
 
-    def _shapes(self, table: str, category: str, shapes: Sequence[tuple[str, Array]]) -> bytes:
+    def features(self, kind: str) -> bytes:
+        """Raises `SceneError` for a kind that no table is named like."""
+        if kind not in FEATURE_TABLES:
+            raise SceneError(
+                f"map features of the kind '{kind}' have no ClipGT table",
+                where=f"scene {self._scene.id}",
+                remedy=f"name them one of {', '.join(FEATURE_TABLES)}, or drop them",
+            )
+        found = [x for x in self._map.features if x.kind == kind]
+        return self._shapes(kind, [x.category for x in found], [(x.id, x.points) for x in found])
+
+    def _shapes(
+        self, table: str, categories: Sequence[str], shapes: Sequence[tuple[str, Array]]
+    ) -> bytes:
         named = [self._points(f"{table.replace('_', ' ')} {name}", x) for name, x in shapes]
         return write_table(
             table, self._map_key(table, [name for name, _ in shapes]),
-            {"category": texts([category] * len(shapes)), "location": polylines(named)},
+            {"category": texts(categories), "location": polylines(named)},
         )  # fmt: skip
 
     def wait_lines(self) -> bytes:

@@ -46,15 +46,7 @@ def read_root(path: Path) -> Element:
             where=str(path),
             remedy="copy the file again from its source",
         ) from error
-    try:
-        _refuse_document_type(data, str(path))
-        root = ElementTree.fromstring(data)
-    except (ElementTree.ParseError, expat.ExpatError, ValueError, LookupError) as error:
-        raise SceneError(
-            f"is not well-formed XML: {error}",
-            where=str(path),
-            remedy="copy the file again from its source",
-        ) from error
+    root = parse_xml(data, str(path))
     version = root.get("commonRoadVersion")
     if root.tag != "commonRoad" or version != VERSION:
         found = f"<{root.tag}>" if root.tag != "commonRoad" else f"CommonRoad version {version!r}"
@@ -66,12 +58,29 @@ def read_root(path: Path) -> Element:
     return root
 
 
+def parse_xml(data: bytes, where: str) -> Element:
+    """Return the root of a document without a document type.
+
+    Raises:
+        SceneError: cut off, not XML, or with a document type.
+    """
+    try:
+        _refuse_document_type(data, where)
+        return ElementTree.fromstring(data)
+    except (ElementTree.ParseError, expat.ExpatError, ValueError, LookupError) as error:
+        raise SceneError(
+            f"is not well-formed XML: {error}",
+            where=where,
+            remedy="copy the file again from its source",
+        ) from error
+
+
 def _refuse_document_type(data: bytes, where: str) -> None:
     def refuse(*_: object) -> NoReturn:
         raise SceneError(
             "has a document type (<!DOCTYPE ...>)",
             where=where,
-            remedy="remove it: CommonRoad files have none",
+            remedy="remove it: no such file needs one",
         )
 
     def stop(*_: object) -> NoReturn:

@@ -11,6 +11,7 @@ from omniloop.core.scene import (
     Area,
     Lane,
     LaneLine,
+    MapFeature,
     MarkColor,
     MarkStyle,
     Polyline,
@@ -128,6 +129,13 @@ def encode_map(
             }
             for e in vector_map.lights
         ),
+        "features": tuple(
+            {
+                "id": e.id, "kind": e.kind, "points": lines.add(e.points, f"{e.kind} {e.id}"),
+                "category": e.category,
+            }
+            for e in vector_map.features
+        ),
     }  # fmt: skip
     columns = lines.columns()
     return schema.MapDoc.model_validate({"lines": lines.count, **document}), columns
@@ -160,6 +168,9 @@ def decode_map(document: schema.MapDoc, points: bytes, where: str) -> VectorMap:
                 np.array(d.times_us, dtype=np.int64), d.states,
             )
             for d in document.lights
+        ),
+        features=tuple(
+            MapFeature(d.id, d.kind, lines.get(d.points), d.category) for d in document.features
         ),
     )  # fmt: skip
 

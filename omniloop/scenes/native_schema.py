@@ -6,9 +6,15 @@ A type other than the stated one, an infinity and a NaN are refused.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 SCHEMA = "omniloop-scene"
 VERSION = 1
@@ -195,6 +201,15 @@ class LightDoc(_Doc):
     states: tuple[str, ...] = ()
 
 
+class FeatureDoc(_Doc):
+    """`omniloop.core.scene.MapFeature`."""
+
+    id: str
+    kind: str
+    points: Line
+    category: str = ""
+
+
 class MapDoc(_Doc):
     """``map.json``: the vector map; its points are the `lines` lines of ``map_points.parquet``."""
 
@@ -207,3 +222,12 @@ class MapDoc(_Doc):
     stop_lines: tuple[PolylineDoc, ...] = ()
     signs: tuple[SignDoc, ...] = ()
     lights: tuple[LightDoc, ...] = ()
+    features: tuple[FeatureDoc, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_no_features(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Maps without features have the bytes that they had before features were known."""
+        document: dict[str, Any] = dump(self)
+        if not self.features:
+            del document["features"]
+        return document

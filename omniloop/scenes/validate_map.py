@@ -11,7 +11,7 @@ from omniloop.core import geometry
 from omniloop.core.geometry import Array
 from omniloop.core.scene import Scene, VectorMap
 from omniloop.scenes.findings import Finding, some
-from omniloop.scenes.surface import drivable_surface
+from omniloop.scenes.surface import CENTERLINE_HALF_WIDTH_M, drivable_surface
 from omniloop.scenes.validate_motion import sample_times_us
 
 TOLERANCE_M = 0.3
@@ -56,9 +56,12 @@ def check_map_ids(vector_map: VectorMap) -> Iterator[Finding]:
         "stop_lines",
         "signs",
         "lights",
+        "features",
     )
     for kind in kinds:
-        counts = Counter(e.id for e in getattr(vector_map, kind))
+        counts = Counter(
+            f"{e.kind} {e.id}" if kind == "features" else e.id for e in getattr(vector_map, kind)
+        )
         twice = [name for name, n in counts.items() if n > 1]
         if twice:
             yield Finding(
@@ -124,6 +127,13 @@ def check_surface(scene: Scene) -> Iterator[Finding]:
             "none, if off-road need not be scored: it will be marked as not valid",
         )  # fmt: skip
         return
+    if surface.from_centerlines:
+        yield Finding(
+            "info", "map, lanes",
+            f"{surface.from_centerlines} of {len(vector_map.lanes)} have no known sides: strips of"
+            f" {2 * CENTERLINE_HALF_WIDTH_M:.1f} m stand in for them",
+            "none, if that will do",
+        )  # fmt: skip
     depth = surface.depth_m(corners).max(axis=1)
     off = depth > TOLERANCE_M
     if off.any():
@@ -153,6 +163,8 @@ def _parts(vector_map: VectorMap) -> Iterator[tuple[str, Array, int]]:
         yield f"area {area.id}", area.outline, 3
         for hole in area.holes:
             yield f"area {area.id}", hole, 3
+    for feature in vector_map.features:
+        yield f"{feature.kind} {feature.id}", feature.points, 1 if feature.kind == "pole" else 2
 
 
 def _any_near(points_xy: Array, path_xy: Array) -> bool:

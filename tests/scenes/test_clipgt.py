@@ -183,6 +183,8 @@ LAYOUT = {
             "right_rail": POINTS,
             "left_edge_styles": TEXTS,
             "right_edge_styles": TEXTS,
+            "speed_limit": pa.float64(),
+            "vehicle_types": TEXTS,
         },
     ),
     "lane_line": (
