@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from omniloop.configs.overrides import overrides_of
-from omniloop.configs.schema import RunConfig, RunSettings
+from omniloop.configs.schema import RunConfig
 from omniloop.core.errors import OmniloopError
+from omniloop.live.broker import Broker
 from omniloop.live.events import Event, Listener, RunEnded, RunStarted
+from omniloop.live.listeners import listeners_for
 from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup, assemble
@@ -121,6 +123,8 @@ def execute(
         ServiceError: workers cannot be had.
         KeyboardInterrupt: Ctrl-C, or SIGTERM.
     """
+    if config.run.mqtt is not None:
+        Broker.parse(config.run.mqtt)  # refused before anything starts
     setup = assemble(config)
     run_dir = Path(config.run.dir) / (config.run.name or default_name())
     resume = config.run.resume or config.run.force_new
@@ -174,7 +178,7 @@ async def _run(plan: Plan, listeners: Sequence[Listener]) -> str:
         for listener in told:
             listener.tell(event)
 
-    with own_listeners(config.run, plan.folder.path, control) as own:
+    with listeners_for(config.run.mqtt, True, control, _notice) as own:
         told = (*listeners, *own)
         request.listeners = told
         tell(RunStarted(
@@ -203,12 +207,9 @@ async def _run(plan: Plan, listeners: Sequence[Listener]) -> str:
     return ended.state
 
 
-@contextlib.contextmanager
-def own_listeners(
-    run: RunSettings, run_dir: Path, control: RunControl
-) -> Iterator[tuple[Listener, ...]]:
-    """The listeners that a run's settings ask for."""
-    yield ()
+def _notice(line: str) -> None:
+    """Say what goes wrong beside the run, such as a broker that does not answer."""
+    sys.stderr.write(f"notice: {line}\n")
 
 
 async def _tick(

@@ -9,10 +9,10 @@ from omniloop.cli.scenes import mesh as export_meshes
 from omniloop.configs.compose import compose
 from omniloop.core import geometry
 from omniloop.core.errors import ConfigError, PluginError, RunFolderError, SceneError
-from omniloop.physics.ply import read_ply, write_ply
 from omniloop.runlog.digest import digest_run
 from omniloop.runlog.record import read_record
 from omniloop.runner.run import execute
+from omniloop.scenes.ply import read_ply, write_ply
 
 SLOPE = 0.01
 QUICK = ("renderer=none", "sync.duration_s=4", "scenes.ids=curve")

@@ -71,12 +71,18 @@ def test_a_policy_that_fails_takes_no_other_rollout_down(tmp_path):
 
 
 def test_infrastructure_failure_is_an_exit_code_and_is_retried_on_resume(tmp_path):
-    finished = run(tmp_path, *QUICK, "traffic=tests.plugins:BrokenTraffic", "run.seeds=2", "run.retries=0")
+    finished = run(
+        tmp_path, *QUICK, "traffic=tests.plugins:BrokenTraffic", "run.seeds=2", "run.retries=0"
+    )
     assert finished.exit_code == 1
     assert outcomes(finished)["curve", 1] == "infrastructure_failed"
     assert outcomes(finished)["curve", 0] == "completed"
     again = run(
-        tmp_path, *QUICK, "traffic=tests.plugins:BrokenTraffic", "run.seeds=2", "run.resume=true",
+        tmp_path,
+        *QUICK,
+        "traffic=tests.plugins:BrokenTraffic",
+        "run.seeds=2",
+        "run.resume=true",
         "run.retries=0",
     )
     assert again.resumed == 2
@@ -314,6 +320,6 @@ def test_a_rollout_whose_renderer_gave_its_session_away_is_simulated_again(tmp_p
 
 
 def test_a_rollout_is_simulated_three_times_at_most(tmp_path):
-    result = run(tmp_path, *EVICTED, "renderer.losses=3").results[0]
+    result = run(tmp_path, *EVICTED, "renderer.losses=3", "run.retries=0").results[0]
     assert result.outcome == "infrastructure_failed"
     assert result.error["type"] == "SessionEvicted"

@@ -554,7 +554,7 @@ class LoopedBack(NuRec):
 
 def run(folder: Any, name: str, *settings: str) -> Finished:
     usual = (
-        f"run.dir={folder}", f"run.name={name}", "scenes.ids=curve,straight_road", "run.seeds=2",
+        f"run.dir={folder}", f"run.name={name}", "scenes.ids=curve,straight_road", "run.seeds=2", "run.retries=0",
         "sync.duration_s=1", "policy=route_follower", "renderer.width=160", "renderer.height=96",
     )  # fmt: skip
     return execute(compose([*usual, *settings]))

@@ -19,11 +19,18 @@ def workers_for(setup: Setup, todo: int) -> int:
 
     By default as many as cores, if each gets at least 8 rollouts, all fit in memory as this
     process does, and nothing of this process is on a GPU, of which each worker would want its
-    own.
+    own. On Ray, one per CPU of the cluster.
+
+    Raises:
+        ConfigError: there is no Ray cluster to count.
     """
     wanted = setup.config.run.workers
     if isinstance(wanted, int):
         return min(wanted, max(todo, 1))
+    if setup.config.run.executor == "ray":
+        from omniloop.runner.batch.ray_workers import connect
+
+        return max(min(connect(setup.config.run.ray_address), todo), 1)
     if _is_on_gpu(setup.config):
         return 1
     most = min(cores(), todo // _WORTH)

@@ -62,7 +62,6 @@ class SentScenes:
 class _Open:
     setup: Setup
     scenes: SentScenes
-    folder: RunFolder
     fetching: dict[str, asyncio.Lock] = field(default_factory=dict)
 
 
@@ -91,7 +90,7 @@ class WorkerCore:
 
         Args:
             config: The request's, as JSON.
-            run_dir: Where rollouts go.
+            run_dir: Where this rollout goes.
             fetch: Gets a scene's bundle.
 
         Raises:
@@ -104,14 +103,15 @@ class WorkerCore:
                 setup = construct(RunConfig.model_validate_json(config), scenes)
                 setup.bundles = scenes.bundles
                 await setup.services.connect()
-                self._open[request] = _Open(setup, scenes, RunFolder.joined(run_dir))
+                self._open[request] = _Open(setup, scenes)
         opened = self._open[request]
         scene_id = order.job.scene_id
         async with opened.fetching.setdefault(scene_id, asyncio.Lock()):
             if scene_id not in opened.scenes:
                 opened.scenes.add(scene_id, await fetch(scene_id))
             opened.setup.prepare(scene_id)  # now, while the bundle is certainly here
-        return await self._rollouts.run(opened.setup, opened.folder, order, simulated)
+        folder = RunFolder.joined(run_dir)
+        return await self._rollouts.run(opened.setup, folder, order, simulated)
 
     def forget(self, request: str) -> None:
         """Let go of a request."""
