@@ -20,9 +20,9 @@ from omniloop.core.motion import Trajectory
 from omniloop.core.registry import create
 from omniloop.core.scene import HeightRaster, Scene
 from omniloop.core.seeds import generator
-from omniloop.physics.height_raster import raster_mesh, sample_heights
-from omniloop.physics.mesh import build_mesh
-from omniloop.physics.ply import read_ply, write_ply
+from omniloop.scenes.height_raster import raster_mesh, sample_heights
+from omniloop.scenes.mesh import build_mesh
+from omniloop.scenes.ply import read_ply, write_ply
 
 CELL_M = 0.3
 _SIZE_M = np.array([4.6, 1.9, 1.6])

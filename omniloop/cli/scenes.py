@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -150,26 +151,55 @@ def validate(settings: Settings = None) -> None:
     raise typer.Exit(2 if counts["error"] else 0)
 
 
+class Bundle(StrEnum):
+    """Formats that scenes are written in."""
+
+    native = "native"
+    usdz = "usdz"
+
+
 @app.command()
 def convert(
     settings: Settings = None,
+    to: Annotated[
+        Bundle, typer.Option(help="native: parquet and JSON; usdz: what AlpaSim reads.")
+    ] = Bundle.native,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="With usdz: AlpaSim's members alone, which lose some."),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the bundles.")] = Path("bundles"),
 ) -> None:
-    """Write scenes as native bundles: one zip of parquet and JSON each.
+    """Write scenes as native bundles or as USDZ archives, one file each.
 
-    A run reads them with `scenes=native`.
+    A run reads them with `scenes=native` or `scenes=usdz`. An archive that is made of an
+    archive keeps its other members, such as checkpoints.
 
     **Example**
 
         omniloop scenes convert scenes=av2 scenes.path=DIR --out bundles
         omniloop run scenes=native scenes.path=bundles
-    """
-    from omniloop.scenes.native import write_bundle
 
+        omniloop scenes convert scenes=av2 scenes.path=DIR --to usdz --out archives
+        omniloop run scenes=usdz scenes.path=archives
+    """
+    from omniloop.core.errors import ConfigError
+    from omniloop.scenes.native import write_bundle
+    from omniloop.scenes.usdz_write import write_usdz
+
+    if plain and to is not Bundle.usdz:
+        raise ConfigError(
+            "native bundles have no plain form", where="--plain", remedy="add --to usdz"
+        )
     source, ids = _chosen(settings)
+    file_of = getattr(getattr(source, "unedited", source), "file_of", None)
     for scene_id, scene in _fitting(source, ids):
-        path = out / f"{scene_id}.zip"
-        write_bundle(scene, path)
+        if to is Bundle.native:
+            path = write_bundle(scene, out / f"{scene_id}.zip")
+        else:
+            old = file_of(scene_id) if file_of is not None else None
+            path = out / f"{scene_id}.usdz"
+            write_usdz(scene, path, exact=not plain, keep_from=old)
         typer.echo(str(path))
 
 
@@ -186,8 +216,8 @@ def mesh(
         omniloop run scenes=av2 scenes.path=DIR ground=mesh ground.path=meshes/{scene}.ply
     """
     from omniloop.core.errors import RunFolderError, SceneError
-    from omniloop.physics.height_raster import raster_mesh
-    from omniloop.physics.ply import write_ply
+    from omniloop.scenes.height_raster import raster_mesh
+    from omniloop.scenes.ply import write_ply
 
     source, ids = _chosen(settings)
     for scene_id in ids:

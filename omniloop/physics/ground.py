@@ -11,9 +11,9 @@ from omniloop.core.contracts import GroundRequest, GroundResult, GroundStatus, S
 from omniloop.core.errors import ConfigError, SceneError, nearest
 from omniloop.core.geometry import Array
 from omniloop.core.scene import Scene
-from omniloop.physics.height_raster import sample_heights
-from omniloop.physics.mesh import TriangleMesh, load_mesh
 from omniloop.physics.plane_fit import Heights, Limits, set_on_ground
+from omniloop.scenes.height_raster import sample_heights
+from omniloop.scenes.mesh import TriangleMesh, load_mesh
 
 _UPDATED = GroundStatus.SUCCESSFUL_UPDATE.value
 _FRAMES = ("local", "dataset")

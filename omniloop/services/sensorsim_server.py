@@ -17,7 +17,7 @@ from omniloop.core.errors import OmniloopError, ServiceError
 from omniloop.core.geometry import IDENTITY, Array
 from omniloop.core.messages import RenderResult
 from omniloop.core.scene import Scene
-from omniloop.physics.height_raster import sample_heights
+from omniloop.scenes.height_raster import sample_heights
 from omniloop.services import lidar
 from omniloop.services.camera_codec import CameraAxes, available_camera, model_from_wire
 from omniloop.services.codec import trajectory_to_wire

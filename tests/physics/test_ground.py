@@ -11,9 +11,9 @@ from omniloop.core.errors import ConfigError, SceneError
 from omniloop.core.motion import Trajectory
 from omniloop.core.registry import create
 from omniloop.core.scene import HeightRaster, Scene
-from omniloop.physics.height_raster import raster_mesh, sample_heights
-from omniloop.physics.ply import write_ply
 from omniloop.scenes.av2 import Av2Scenes
+from omniloop.scenes.height_raster import raster_mesh, sample_heights
+from omniloop.scenes.ply import write_ply
 
 CELL_M = 0.5
 SIZE = np.array([4.6, 1.9, 1.6])

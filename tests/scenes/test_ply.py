@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from omniloop.core.errors import SceneError
-from omniloop.physics.ply import read_ply, write_ply
+from omniloop.scenes.ply import read_ply, write_ply
 
 FORMATS = ("ascii", "binary_little_endian", "binary_big_endian")
 CODES = {

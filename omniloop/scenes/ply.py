@@ -17,7 +17,7 @@ import numpy as np
 
 from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
-from omniloop.physics.ply_header import Element, Property, broken, read_header
+from omniloop.scenes.ply_header import Element, Property, broken, read_header
 
 _INDICES = ("vertex_indices", "vertex_index")
 _COARSEST_M = 0.05
@@ -39,7 +39,18 @@ def read_ply(path: Path) -> tuple[Array, np.ndarray]:
         SceneError: it is no PLY, is cut off or goes on after its end, holds no triangle,
             or a face names a vertex that is not there or not finite.
     """
-    data, where = path.read_bytes(), str(path)
+    return parse_ply(path.read_bytes(), str(path))
+
+
+def parse_ply(data: bytes, where: str) -> tuple[Array, np.ndarray]:
+    """Read a mesh that is in memory, see `read_ply`.
+
+    Args:
+        where: Its name, for errors.
+
+    Raises:
+        SceneError: as of `read_ply`.
+    """
     order, elements, at = read_header(data, where)
     if order == "=":
         data, elements = _numbers(data[at:], elements, where)
@@ -63,16 +74,24 @@ def read_ply(path: Path) -> tuple[Array, np.ndarray]:
 
 def write_ply(path: Path, vertices: Array, triangles: np.ndarray) -> None:
     """Write vertices ``(V, 3)`` and triangles ``(T, 3)``, binary little endian, as double and int."""
+    path.write_bytes(ply_bytes(vertices, triangles))
+
+
+def ply_bytes(vertices: Array, triangles: np.ndarray, coordinates: str = "double") -> bytes:
+    """A mesh as a binary little-endian file: see `write_ply`.
+
+    Args:
+        coordinates: Type of x, y and z: "double" or "float".
+    """
     faces = np.empty(len(triangles), dtype=[("n", "u1"), ("v", "<i4", 3)])
     faces["n"], faces["v"] = 3, triangles
-    axes = "".join(f"property double {axis}\n" for axis in "xyz")
+    axes = "".join(f"property {coordinates} {axis}\n" for axis in "xyz")
+    kind = {"double": "<f8", "float": "<f4"}[coordinates]
     header = (
         f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n{axes}"
         f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
     )
-    path.write_bytes(
-        header.encode() + np.asarray(vertices, dtype="<f8").tobytes() + faces.tobytes()
-    )
+    return header.encode() + np.asarray(vertices, dtype=kind).tobytes() + faces.tobytes()
 
 
 def _numbers(

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omniloop.core.errors import SceneError
-from omniloop.physics import mesh as mesh_module
-from omniloop.physics.mesh import build_mesh, load_mesh
-from omniloop.physics.ply import write_ply
+from omniloop.scenes import mesh as mesh_module
+from omniloop.scenes.mesh import build_mesh, load_mesh
+from omniloop.scenes.ply import write_ply
 
 
 def grid_mesh(height_of_xy, n=21, step=1.0, origin=(0.0, 0.0)):

@@ -10,7 +10,7 @@ import numpy as np
 
 from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
-from omniloop.physics.ply import read_ply
+from omniloop.scenes.ply import read_ply
 
 _ENTRIES_PER_TRIANGLE = 4
 """Cells are so large that a triangle lies in about so many: memory is bounded by it."""
