@@ -15,6 +15,17 @@ from omniloop.core.schedule import Schedule
 from omniloop.orchestrator.recorder import Recorder
 
 
+def ground_share(schedule: Schedule, times_us: Times, after_us: int) -> Array | None:
+    """How much of the ground's correction holds at times ``(N,)`` of the interval that begins
+    at `after_us`: 0 to 1; None for all of it. The ground is asked where it is above 0."""
+    from_us, handover_us = schedule.render_start_us, schedule.handover_us
+    if after_us >= handover_us:
+        return None
+    if handover_us == from_us:
+        return (times_us >= from_us).astype(np.float64)
+    return np.asarray(np.clip((times_us - from_us) / (handover_us - from_us), 0.0, 1.0))
+
+
 class Grounding:
     """One rollout's ground, asked for ego and for actors.
 
@@ -35,7 +46,7 @@ class Grounding:
         self._ego_size_m = scene.vehicle.size_m[None]
         self._rig_to_center_m = scene.vehicle.rig_to_aabb[:3]
         self._actor_sizes_m = scene.actor_sizes_m
-        self._from_us, self._handover_us = schedule.render_start_us, schedule.handover_us
+        self._schedule = schedule
         self._session = session
         self._call = call
         self._record = recorder
@@ -48,7 +59,7 @@ class Grounding:
         """
         boxes = geometry.shift_body(motion.local_to_rig, self._rig_to_center_m)
         boxes.setflags(write=False)  # a ground that corrected in place would go unnoticed
-        share = self._share(motion.times_us, time_us)
+        share = ground_share(self._schedule, motion.times_us, time_us)
         sizes = self._ego_size_m.repeat(len(boxes), axis=0)
         out = await self._set(boxes, sizes, motion.times_us, share, time_us, target_us, "ego")
         if out is boxes:
@@ -68,7 +79,7 @@ class Grounding:
         boxes = motion.local_to_aabb[rows, columns]
         boxes.setflags(write=False)
         times_us = motion.times_us[columns]
-        share = self._share(times_us, time_us)
+        share = ground_share(self._schedule, times_us, time_us)
         sizes = self._actor_sizes_m[rows]
         out = await self._set(boxes, sizes, times_us, share, time_us, target_us, "actors")
         if out is boxes:
@@ -76,15 +87,6 @@ class Grounding:
         poses = motion.local_to_aabb.copy()
         poses[valid] = out
         return ActorMotion(motion.times_us, poses, valid)
-
-    def _share(self, times_us: Times, after_us: int) -> Array | None:
-        """How much of the ground's correction holds at times ``(N,)``: 0 to 1; None for all."""
-        if after_us >= self._handover_us:
-            return None
-        span_us = self._handover_us - self._from_us
-        if span_us == 0:
-            return (times_us >= self._from_us).astype(np.float64)
-        return np.asarray(np.clip((times_us - self._from_us) / span_us, 0.0, 1.0))
 
     async def _set(
         self,

@@ -18,9 +18,7 @@ from omniloop.physics.tracking import PoseHistory
 from omniloop.services.codec import (
     LATEST_US,
     dynamics_from_wire,
-    dynamics_to_wire,
     pose_from_wire,
-    poses_to_wire,
     trajectory_from_wire,
 )
 from omniloop.services.controller_facts import FACTS_KEY, facts_from_text
@@ -31,6 +29,7 @@ from omniloop.services.rpc import Caller, Refusal
 from omniloop.services.session_servicer import ServedSession, SessionServicer
 from omniloop.services.session_times import TIMES_KEY, times_from_text
 from omniloop.services.shelf import SceneShelf
+from omniloop.services.step_codec import states_to_wire
 
 log = logging.getLogger("omniloop.serve")
 
@@ -105,8 +104,8 @@ class ControllerServicer(SessionServicer[_Session]):
             _check(asked, answer)
             session.history.extend(answer)
             if session.knows_us:
-                return _reply(answer)
-            return _reply(_reported(asked, answer, request.pose_reporting_interval_us))
+                return states_to_wire(answer)
+            return states_to_wire(_reported(asked, answer, request.pose_reporting_interval_us))
 
 
 def _asked(request: Any, history: PoseHistory) -> VehicleRequest:
@@ -166,20 +165,6 @@ def _reported(asked: VehicleRequest, answer: EgoMotion, interval_us: int) -> Ego
     until_us = asked.target_us
     times: Times = grid_times_us(asked.time_us, until_us, interval_us or until_us - asked.time_us)
     return sampled(since(asked.time_us, asked.local_to_rig, asked.dynamics, answer), times)
-
-
-def _reply(states: EgoMotion) -> Any:
-    reply = pb.RunControllerAndVehicleModelResponse()
-    poses = poses_to_wire(states.local_to_rig)
-    for time_us, pose, dynamics in zip(
-        states.times_us.tolist(), poses, states.dynamics, strict=True
-    ):
-        moving = dynamics_to_wire(dynamics)
-        reply.states.add(
-            timestamp_us=time_us, pose_local_to_rig=pose, pose_local_to_rig_estimated=pose,
-            dynamic_state=moving, dynamic_state_estimated=moving,
-        )  # fmt: skip
-    return reply
 
 
 def _refused(what: str) -> Refusal:

@@ -12,15 +12,15 @@ from omniloop.core.contracts import Observation, Plan, SessionInfo
 from omniloop.core.errors import PolicyError
 from omniloop.core.messages import CameraFrame, Route
 from omniloop.core.motion import EgoMotion
-from omniloop.services.codec import dynamics_to_wire, trajectory_to_wire
+from omniloop.services.codec import trajectory_to_wire
 from omniloop.services.connection import Metadata, Started, together
 from omniloop.services.driver_reply import plan_from_reply
 from omniloop.services.driver_spec import AVAILABLE_KEY
 from omniloop.services.pool import Lease
 from omniloop.services.privileged import PrivilegedSender
 from omniloop.services.protos import egodriver_pb2 as pb
-from omniloop.services.protos.common_pb2 import Vec3
 from omniloop.services.session_facts import closed
+from omniloop.services.step_codec import ego_to_wire, image_to_wire, route_to_wire
 
 
 class RemotePolicySession:
@@ -95,20 +95,14 @@ class RemotePolicySession:
             news.append(("submit_egomotion_observation", states, ()))
         if route is not None and route.time_us != self._route_us:
             self._route_us = route.time_us
-            points = [Vec3(x=x, y=y, z=z) for x, y, z in route.waypoints_rig.tolist()]
-            way = pb.Route(timestamp_us=route.time_us, waypoints=points)
-            news.append(("submit_route", pb.RouteRequest(session_uuid=self._uuid, route=way), ()))
+            news.append(("submit_route", route_to_wire(self._uuid, route), ()))
         return news
 
     def _image(self, frame: CameraFrame) -> tuple[Message, Metadata]:
-        image = pb.RolloutCameraImage.CameraImage(
-            frame_start_us=frame.start_us, frame_end_us=frame.capture_us, image_bytes=frame.image,
-            logical_id=frame.camera_id,
-        )  # fmt: skip
         metadata: Metadata = ()
         if self._knows_us and frame.available_us != frame.capture_us:
             metadata = ((AVAILABLE_KEY, str(frame.available_us)),)
-        return pb.RolloutCameraImage(session_uuid=self._uuid, camera_image=image), metadata
+        return image_to_wire(self._uuid, frame), metadata
 
     def _ego(self, ego: EgoMotion) -> pb.RolloutEgoTrajectory | None:
         """The states newer than the last one sent, if any; at first all that there are."""
@@ -116,11 +110,8 @@ class RemotePolicySession:
         if new == len(ego):
             return None
         self._sent_until_us = int(ego.times_us[-1])
-        return pb.RolloutEgoTrajectory(
-            session_uuid=self._uuid,
-            trajectory=trajectory_to_wire(ego.times_us[new:], ego.local_to_rig[new:]),
-            dynamic_states=[dynamics_to_wire(d) for d in ego.dynamics[new:]],
-        )
+        states = EgoMotion(ego.times_us[new:], ego.local_to_rig[new:], ego.dynamics[new:])
+        return ego_to_wire(self._uuid, states)
 
     def _recording(self, observation: Observation) -> pb.GroundTruthRequest:
         """The whole recorded motion in ego's own frame, as AlpaSim sends it."""

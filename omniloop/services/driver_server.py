@@ -20,7 +20,6 @@ from omniloop.services.codec import (
     dynamics_from_wire,
     poses_from_wire,
     times_from_wire,
-    trajectory_to_wire,
 )
 from omniloop.services.driver_admission import admit, not_served, valid_time
 from omniloop.services.driver_inbox import DriverInbox
@@ -37,6 +36,7 @@ from omniloop.services.protos.common_pb2 import Empty, SessionRequestStatus
 from omniloop.services.rpc import Caller, Refusal
 from omniloop.services.session_servicer import ServedSession, SessionServicer
 from omniloop.services.shelf import SceneShelf
+from omniloop.services.step_codec import plan_to_wire
 
 log = logging.getLogger("omniloop.serve")
 
@@ -101,6 +101,8 @@ class EgodriverServicer(SessionServicer[_Session]):
             if check is not None and admitted.knows_scene:
                 check(info.scene)
             session = await self._policy.open(info, admitted.cameras)
+        except Refusal:
+            raise
         except (Exception, SystemExit) as error:  # a served policy may be anybody's code
             log.exception("session %s cannot be opened", info.session_id)
             hint = "" if admitted.knows_scene else f"; {not_served(info.scene.id)}"
@@ -189,25 +191,13 @@ class EgodriverServicer(SessionServicer[_Session]):
                 plan = await session.plugin.plan(observation)
                 if not isinstance(plan, Plan):
                     raise TypeError(f"the policy returned a {type(plan).__name__}, not a Plan")
+            except Refusal:
+                raise
             except (Exception, SystemExit) as error:  # a served policy may be anybody's code
                 log.exception("session %s: no plan at %d us", observation.session_id, now_us)
                 raise Refusal(
                     StatusCode.UNKNOWN,
                     f"Exception calling application: {type(error).__name__}: {error}",
                 ) from error
-        return _reply(plan, caller)
-
-
-def _reply(plan: Plan, caller: Caller) -> Any:
-    """A plan as a message. Only an Omniloop client is told the reasoning: AlpaSim would
-    unpickle it."""
-    reply = pb.DriveResponse(
-        trajectory=trajectory_to_wire(plan.local_to_rig.times_us, plan.local_to_rig.poses),
-        terminate_session=plan.terminate,
-    )
-    samples = [trajectory_to_wire(s.times_us, s.poses) for s in plan.samples]
-    debug = reasoning_bytes(plan.reasoning) if caller.is_omniloop else b""
-    if samples or debug:
-        reply.debug_info.sampled_trajectories.extend(samples)
-        reply.debug_info.unstructured_debug_info = debug
-    return reply
+        # Only an Omniloop client is told the reasoning: AlpaSim would unpickle it.
+        return plan_to_wire(plan, reasoning_bytes(plan.reasoning) if caller.is_omniloop else b"")

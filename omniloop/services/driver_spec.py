@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 
-from omniloop.core.messages import ImageHistory, PolicySpec
+from omniloop.core.messages import PolicySpec
+from omniloop.runlog.declared import policy_document, policy_from_document
 from omniloop.services.camera_codec import CameraAxes
 
 CONTRACT_KEY = "carla-driver-interface-contract"
@@ -45,7 +45,7 @@ def axes_of_revision(metadata: Mapping[str, str]) -> CameraAxes:
 
 def spec_to_json(spec: PolicySpec) -> str:
     """A policy's declaration as ASCII text."""
-    return json.dumps({**asdict(spec), "privileged": sorted(spec.privileged)})
+    return json.dumps(policy_document(spec))
 
 
 def spec_from_json(text: str) -> PolicySpec:
@@ -55,18 +55,6 @@ def spec_from_json(text: str) -> PolicySpec:
         ValueError: it is none.
     """
     try:
-        told = json.loads(text)
-        known = {k: told[k] for k in PolicySpec.__dataclass_fields__ if k in told}
-        cameras = known["cameras"]
-        return PolicySpec(
-            **{
-                **known,
-                "cameras": None if cameras is None else tuple(cameras),
-                "images": ImageHistory(**known["images"]),
-                "privileged": frozenset(known["privileged"]),
-            }
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"{SPEC_KEY}={text!r} is no policy's declaration: {type(error).__name__}: {error}"
-        ) from error
+        return policy_from_document(json.loads(text))
+    except ValueError as error:
+        raise ValueError(f"{SPEC_KEY}={text!r} is no policy's declaration: {error}") from error

@@ -13,6 +13,7 @@ from omniloop.core.geometry import Array
 from omniloop.core.motion import Times, Trajectory
 from omniloop.core.once import once_per_object
 from omniloop.core.scene import Actor, ActorClass, Scene, Track, Vehicle
+from omniloop.scenes.clipgt_write import CATEGORY
 from omniloop.services.codec import (
     size_from_wire,
     size_to_wire,
@@ -38,6 +39,12 @@ _REAR_OVERHANG_M = Vehicle().length_m / 2 - Vehicle().rear_axle_to_center_m
 
 
 # --------------------------------------------------------------------------- written
+
+
+def class_label(actor: Actor) -> str:
+    """The actor's label where AlpaSim takes its class from it, else one of AlpaSim's own."""
+    known = _CLASS_OF.get(actor.label.lower())
+    return actor.label if known is actor.actor_class else CATEGORY[actor.actor_class]
 
 
 @once_per_object
