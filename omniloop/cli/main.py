@@ -14,12 +14,17 @@ from typing import Annotated
 import typer
 
 from omniloop.cli import bench as bench_commands
+from omniloop.cli import convert as convert_commands
+from omniloop.cli import export as export_commands
 from omniloop.cli import metrics as metrics_commands
+from omniloop.cli import plan as plan_commands
 from omniloop.cli import plugins as plugins_commands
+from omniloop.cli import replay as replay_commands
 from omniloop.cli import rerender as rerender_commands
 from omniloop.cli import scenes as scenes_commands
 from omniloop.cli import suite as suite_commands
 from omniloop.cli import train as train_commands
+from omniloop.cli import watch as watch_commands
 
 app = typer.Typer(
     name="omniloop", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
@@ -33,8 +38,13 @@ app.add_typer(metrics_commands.app, name="metrics")
 app.add_typer(suite_commands.app, name="suite")
 app.add_typer(train_commands.app, name="train")
 app.add_typer(plugins_commands.app, name="plugins")
+app.command()(convert_commands.convert)
+app.command()(plan_commands.plan)
 app.command()(rerender_commands.rerender)
+app.command()(replay_commands.replay)
 app.command()(rerender_commands.backends)
+app.command()(export_commands.export)
+app.command()(watch_commands.watch)
 
 
 def _print_version(wanted: bool) -> None:
@@ -91,11 +101,18 @@ def run(
     show: Annotated[
         bool, typer.Option("--show", help="Print the resolved settings and stop.")
     ] = False,
+    force_new: Annotated[
+        bool,
+        typer.Option(
+            "--force-new",
+            help="Go on with a run begun with other settings; what differs runs anew.",
+        ),
+    ] = False,
 ) -> None:
     """Drive scenes in closed loop and score them."""
     from omniloop.configs.compose import compose
 
-    config = compose(settings or [])
+    config = compose([*(settings or []), *(["run.force_new=true"] if force_new else [])])
     if show:
         from omniloop.runlog.folder import to_yaml
 
@@ -134,6 +151,19 @@ def serve(
         str | None, typer.Option(help="PEM file: clients must show a certificate of it.")
     ] = None,
     max_message_mib: Annotated[int, typer.Option(min=1, max=2047, help="Largest message.")] = 100,
+    from_log: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Answer from a log.mcap, or a run's logs, and check."),
+    ] = None,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="From a log: answer what is not as recorded, too.")
+    ] = False,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="From a log: how far apart numbers may be; 0.0001 if it was recorded over the wire, else 0.001."
+        ),
+    ] = None,
 ) -> None:
     """Serve a plugin under the wire protocol of its kind.
 
@@ -145,11 +175,21 @@ def serve(
         omniloop serve policy policy=route_follower
         omniloop serve renderer --port 50052
         omniloop serve traffic scenes=av2 scenes.path=DIR
+        omniloop serve policy --from-log runs/demo      what the policy answered then
     """
     from omniloop.cli.serve import serve as serve_plugin
     from omniloop.services.serving import Listening
 
     listening = Listening(host, port, tls_cert, tls_key, tls_client_ca, max_message_mib)
+    if from_log is not None:
+        from omniloop.cli.serve_log import refuse_settings, serve_log
+
+        refuse_settings(settings or [])
+        done = serve_log(
+            kind.value, from_log, listening, max_sessions, idle_timeout,
+            lenient=lenient, tolerance=tolerance,
+        )  # fmt: skip
+        raise typer.Exit(done)
     serve_plugin(kind.value, settings or [], listening, max_sessions, idle_timeout)
 
 

@@ -266,7 +266,9 @@ def simulated_config(setup: Setup) -> dict[str, object]:
         parts["imperfection"] = {kind: whole["imperfection"][kind] for kind in disturbed}
     if setup.config.run.stop_on:  # their thresholds say when a rollout ends
         watched = ("collision", "offroad")
-        parts["metrics"] = {name: whole["metrics"][name] for name in watched if name in whole["metrics"]}
+        parts["metrics"] = {
+            name: whole["metrics"][name] for name in watched if name in whole["metrics"]
+        }
     run = {k: whole["run"][k] for k in ("root_seed", "stop_on", "route", "wire_precision")}
     return {**parts, "run": run}
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from omniloop.orchestrator.frame_call import render_frames
 from omniloop.orchestrator.services import open_session, session_info
 from omniloop.runlog import messages as topics
 from omniloop.runlog.codec import decode
+from omniloop.runlog.declared import DECLARED
 from omniloop.runlog.folder import LOG_NAME, RunFolder, open_existing, read_run_yaml, rollout_dir
 from omniloop.runlog.messages import LogHeader
 from omniloop.runlog.reader import LogReader
@@ -266,12 +267,16 @@ def _note(renderer: str, driven_with: str) -> str:
 
 def _header(job: _Job, header: LogHeader) -> LogHeader:
     """The log's header with the new renderer; all that was simulated stays."""
-    renderer = job.config.renderer.model_dump(mode="json")
-    return replace(
-        header,
-        plugins={**header.plugins, "renderer": job.config.renderer.name},
-        config={**header.config, "renderer": renderer, "rerendered_from": job.driven_with},
-    )
+    config = {
+        **header.config,
+        "renderer": job.config.renderer.model_dump(mode="json"),
+        "rerendered_from": job.driven_with,
+    }
+    told = config.get(DECLARED)
+    if isinstance(told, dict):
+        config[DECLARED] = {**told, "renderer": asdict(job.renderer.spec)}
+    plugins = {**header.plugins, "renderer": job.config.renderer.name}
+    return replace(header, plugins=plugins, config=config)
 
 
 async def _draw_frames(
