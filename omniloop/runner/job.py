@@ -123,16 +123,8 @@ async def run_job(
         reason = f"the rollout ended early: {error.what if error else ''}"
         values = undefined_scores(setup.metrics, reason)
     scored_s = time.perf_counter() - began - simulated_s
-    if record is not None and setup.config.run.video:
-        try:
-            await _write_video(setup, rollout_dir, job, values)
-        except (RunFolderError, OSError):
-            raise
-        except Exception as caught:
-            error = ServiceError(
-                f"the video cannot be made: {type(caught).__name__}: {caught}", where=job.name,
-                remedy="go on with run.resume=true, which tries again, or leave run.video out",
-            )  # fmt: skip
+    if record is not None:
+        error = await _write_extras(setup, rollout_dir, job, values)
     simulated = replace(simulated, error=error)
     result = _result(setup, prepared, order, spec, simulated, values)
     if restarts:
@@ -372,13 +364,31 @@ def _facts(setup: Setup, spec: RolloutSpec, simulated: _Simulated) -> dict[str, 
     return facts
 
 
-async def _write_video(
+async def _write_extras(
     setup: Setup, rollout_dir: Path, job: Job, values: list[MetricValue]
-) -> None:
-    """Draw the video from the log in a thread, so that other rollouts go on."""
-    from omniloop.report.incidents import incidents_from_metrics
-    from omniloop.report.video import video_from_log
+) -> OmniloopError | None:
+    """Make from the log what is asked for beside it, in a thread, so that other rollouts go on."""
+    run, log = setup.config.run, rollout_dir / "log.mcap"
+    what = ""
+    try:
+        if run.video:
+            what = "the video"
+            from omniloop.report.incidents import incidents_from_metrics
+            from omniloop.report.video import video_from_log
 
-    target = rollout_dir / f"{job.scene_id}-{job.seed}.mp4"
-    incidents = incidents_from_metrics({value.name: value for value in values})
-    await asyncio.to_thread(video_from_log, rollout_dir / "log.mcap", target, incidents=incidents)
+            target = rollout_dir / f"{job.scene_id}-{job.seed}.mp4"
+            incidents = incidents_from_metrics({value.name: value for value in values})
+            await asyncio.to_thread(video_from_log, log, target, incidents=incidents)
+        if run.asl:
+            what = "AlpaSim's log"
+            from omniloop.services.asl_write import ASL_NAME, write_asl
+
+            await asyncio.to_thread(write_asl, log, rollout_dir / ASL_NAME)
+    except (RunFolderError, OSError):
+        raise
+    except Exception as caught:
+        return ServiceError(
+            f"{what} cannot be made: {type(caught).__name__}: {caught}", where=job.name,
+            remedy="go on with run.resume=true, which tries again, or leave run.video and run.asl out",
+        )  # fmt: skip
+    return None

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ def result(scene: str, seed: int, outcome: str = "completed", **more: Any) -> Ro
 def test_a_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:
     with RunFolder.acquire(tmp_path / "runs" / "demo") as folder:
         assert folder.path.is_dir()
-        assert folder.completed() == set()
+        assert folder.completed({("a", 0): "x"}) == set()
 
 
 def test_a_folder_that_exists_is_refused_with_both_remedies(tmp_path: Path) -> None:
@@ -44,7 +46,7 @@ def test_resuming_takes_up_the_folder_or_begins_it(tmp_path: Path) -> None:
         folder.begin_rollout("a", 1)
         folder.finish_rollout(result("a", 1))
     with RunFolder.acquire(tmp_path / "demo", resume=True) as folder:
-        assert folder.completed() == {("a", 1)}
+        assert folder.completed({("a", 1): ""}) == {("a", 1)}
 
 
 def test_what_is_completed_are_valid_results_that_say_something_of_the_policy(
@@ -57,12 +59,54 @@ def test_what_is_completed_are_valid_results_that_say_something_of_the_policy(
         folder.begin_rollout("a", 3)
         path = folder.begin_rollout("a", 4) / "result.json"
         path.write_text(result("a", 4).to_json()[:-40])
-        assert folder.completed() == {("a", 0), ("a", 1)}
-        assert folder.completed() == {("a", 0), ("a", 1)}
+        wanted = {("a", seed): "" for seed in range(5)}
+        assert folder.completed(wanted) == {("a", 0), ("a", 1)}
+        assert folder.completed(wanted) == {("a", 0), ("a", 1)}
         assert len(folder.warnings) == 1
         assert str(path) in folder.warnings[0]
         assert [r.seed for r in folder.results()] == [0, 1, 2]
         assert [r.seed for r in folder.results([("a", 2), ("a", 0), ("z", 0)])] == [2, 0]
+
+
+def _of(content: str, seed: int) -> RolloutResult:
+    return replace(result("a", seed), content_sha256=content)
+
+
+def test_only_results_of_the_content_wanted_count_as_completed(tmp_path: Path) -> None:
+    with RunFolder.acquire(tmp_path / "demo") as folder:
+        for seed, content in enumerate(("x", "y", "")):
+            folder.finish_rollout(_of(content, seed))
+        wanted = {("a", seed): "x" for seed in range(4)}
+        assert folder.completed(wanted) == {("a", 0), ("a", 2)}
+        assert "a/1" in folder.warnings[0]
+        assert "run again" in folder.warnings[0]
+
+
+def test_what_is_of_other_content_or_not_wanted_is_kept_aside(tmp_path: Path) -> None:
+    with RunFolder.acquire(tmp_path / "demo") as folder:
+        for seed, content in enumerate(("x" * 64, "y" * 64, "z" * 64)):
+            (folder.begin_rollout("a", seed) / "log.mcap").write_bytes(content.encode())
+            folder.finish_rollout(_of(content, seed))
+        for _ in range(2):
+            folder.set_aside({("a", 0): "x" * 64, ("a", 1): "x" * 64})
+        assert [r.seed for r in folder.results()] == [0]
+        aside = folder.path / "replaced"
+        assert (aside / ("y" * 12) / "a" / "1" / "log.mcap").read_bytes() == b"y" * 64
+        assert (aside / ("z" * 12) / "a" / "2" / "result.json").is_file()
+
+
+def test_the_lock_of_a_run_that_died_is_waited_for_while_its_workers_end(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys\n"
+        "from pathlib import Path\n"
+        "from omniloop.runlog.folder import RunFolder\n"
+        "folder = RunFolder.acquire(Path(sys.argv[1]), resume=True)\n"
+        "subprocess.Popen(['sleep', '1.5'], pass_fds=[folder.lock])\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "demo")], check=True, timeout=60)
+    began = time.monotonic()
+    RunFolder.acquire(tmp_path / "demo", resume=True).close()
+    assert time.monotonic() - began < 8
 
 
 def test_beginning_a_rollout_clears_what_an_earlier_attempt_left(tmp_path: Path) -> None:
@@ -114,7 +158,7 @@ def test_a_rollout_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         (folder.path / "rollouts").write_text("a file where a folder should be")
         with pytest.raises(RunFolderError, match="cannot be cleared and made"):
             folder.begin_rollout("a", 1)
-        with pytest.raises(RunFolderError, match=r"result\.json cannot be written"):
+        with pytest.raises(RunFolderError, match="1 cannot be made"):
             folder.finish_rollout(result("a", 1))
 
 
@@ -127,6 +171,8 @@ def test_a_folder_without_write_permission_is_told(tmp_path: Path) -> None:
 
 HOLD = """
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from omniloop.runlog.folder import RunFolder
 folder = RunFolder.acquire(Path(sys.argv[1]), resume=True)
