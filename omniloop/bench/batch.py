@@ -24,6 +24,7 @@ from omniloop.runner.batch.engine import Batch, Request, Rules
 from omniloop.runner.batch.executor import Source
 from omniloop.runner.batch.rollouts import Beat
 from omniloop.runner.job import Job, Order
+from omniloop.runner.plan import Service, Workload, forecast
 from omniloop.runner.run import execute
 from omniloop.runner.scheduler import Address, Scheduler, Task
 from omniloop.scenes.embedded import synthetic_scene
@@ -183,10 +184,24 @@ def _pipeline() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), 120)
         for sessions, rollouts in ((1, 6), (4, 16)):
-            out[f"2 renderers of {sessions} session(s), {rollouts} rollouts"] = efficiency(
+            found = efficiency(
                 bench, [video, video], policy, rollouts, sessions, in_flight=2 * sessions
             )
+            found["foretold_s"] = round(_foretold_s(found, sessions, rollouts), 3)
+            found["foretold_over_took"] = round(found["foretold_s"] / found["took_s"], 3)
+            out[f"2 renderers of {sessions} session(s), {rollouts} rollouts"] = found
     return out
+
+
+def _foretold_s(found: Mapping[str, Any], sessions: int, rollouts: int) -> float:
+    """What `omniloop plan` says of a pipeline, told its service times and nothing of the run."""
+    renderer = Service("renderer", found["render_ms"] / 1e3, addresses=2, sessions=sessions)
+    policy = Service("policy", found["policy_ms"] / 1e3, at_once=4)
+    own_ms = found["critical_path_of_a_step_ms"] - found["render_ms"] - found["policy_ms"]
+    workload = Workload(
+        rollouts, found["steps"], (renderer, policy), loop_s=max(own_ms, 0.0) / 1e3,
+    )  # fmt: skip
+    return forecast(workload, exact=True).wall_s
 
 
 def _live() -> dict[str, Any]:

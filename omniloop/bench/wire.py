@@ -388,5 +388,7 @@ def efficiency(
         "took_s": round(ran.wall_s, 3),
         "bound_s": {name: round(value, 3) for name, value in terms.items()},
         "render_ms": round(1e3 * render_s, 2),
+        "policy_ms": round(1e3 * work[-1].held_s / work[-1].calls, 2),
         "critical_path_of_a_step_ms": round(path_ms, 2),
+        "steps": ran.steps // rollouts,
     }
