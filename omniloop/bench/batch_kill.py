@@ -39,7 +39,7 @@ def kills(moments: int) -> dict[str, Any]:
         out: dict[str, Any] = {"target": "0 lost, 0 twice, 0 differ", "moments": moments}
         for name, disturb in (("run", _kill_run), ("worker", _kill_worker)):
             out[name] = _tally(place / name, moments, plain, disturb)
-        with _service() as (address, restart):
+        with served_policy() as (address, restart):
             remote = ["policy=remote", f"policy.address={address}", "policy.connect_timeout_s=30"]
             begin(place / "remote", *remote).wait(_LIMIT_S)
             there = digest_run(place / "remote" / "run")
@@ -115,7 +115,7 @@ def _wait_for(folder: Path, count: int, process: subprocess.Popen[bytes]) -> Non
 
 
 @contextlib.contextmanager
-def _service() -> Any:
+def served_policy() -> Any:
     """A served policy; yields its address, and what kills it and starts another in its place."""
     running: list[subprocess.Popen[str]] = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from omniloop.core.errors import OmniloopError, RunFolderError, ServiceError
@@ -49,6 +49,9 @@ class Request:
         content: The content hash of a job.
         listeners: Told of its rollouts.
         weight: Its share of what is scarce.
+        own: Services whose sessions it does not share with other requests.
+        wire_uuids: What drivers that are elsewhere shall know its rollouts by.
+        keep_steps: See `omniloop.runner.job.Order`.
         results: Of the rollouts that ended for good, in order of their end.
         done: Set to the first failure of the run folder, or to None at the end.
     """
@@ -58,6 +61,9 @@ class Request:
     content: Callable[[Job], str]
     listeners: Sequence[Listener] = ()
     weight: float = 1.0
+    own: frozenset[str] = frozenset()
+    wire_uuids: Mapping[Job, str] = field(default_factory=dict)
+    keep_steps: bool = False
     results: list[RolloutResult] = field(default_factory=list)
     retries: int = 0
     cancelled: bool = False
@@ -123,8 +129,9 @@ class Batch:
         """
         services: dict[str, tuple[str, ...]] = {}
         for name, limits in limits_of(request.source).items():
+            owner = request.name if name in request.own else ""
             for address, limit in limits.items():
-                self.scheduler.add_address(Address(name, address, limit))
+                self.scheduler.add_address(Address(name, address, limit, owner))
             services[name] = tuple(limits)
         self.scheduler.add_request(request.name, services, request.weight)
         self._requests[request.name] = request
@@ -151,11 +158,10 @@ class Batch:
 
     async def stop(self) -> None:
         """End everything that is under way; what is done stays."""
-        if self._pump is not None:
-            self._pump.cancel()
-        for task in tuple(self._tasks):
+        tasks = [*self._tasks, *([] if self._pump is None else [self._pump])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._executor.stop()
 
     async def _schedule(self) -> None:
@@ -224,6 +230,7 @@ class Batch:
             job, attempts=before + assignment.attempt, content_sha256=request.content(job),
             addresses=assignment.addresses, suite=None if suite is None else suite.reference,
             queued_s=assignment.began_s - request.started_s,
+            wire_uuid=request.wire_uuids.get(job, ""), keep_steps=request.keep_steps,
         )  # fmt: skip
         started = RolloutStarted(
             job.scene_id, job.seed, assignment.attempt, assignment.worker, assignment.addresses
@@ -299,11 +306,12 @@ class Batch:
         """Tell the scheduler which addresses served the rollout, and which failed it."""
         failed = (result.error or {}).get("address", "")
         passing = (result.error or {}).get("type") in _PASSING
+        request = assignment.task.request
         for service, address in assignment.addresses.items():
             if result.outcome == "completed":
-                self.scheduler.answered(service, address)
+                self.scheduler.answered(service, address, request)
             elif address == failed and passing:
-                self.scheduler.failed(service, address, time.monotonic())
+                self.scheduler.failed(service, address, time.monotonic(), request)
 
     def _retry(
         self, request: Request, job: Job, assignment: Assignment, result: RolloutResult
