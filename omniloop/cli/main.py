@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from omniloop.cli import bench as bench_commands
+from omniloop.cli import budget as budget_commands
 from omniloop.cli import convert as convert_commands
 from omniloop.cli import export as export_commands
 from omniloop.cli import metrics as metrics_commands
@@ -38,6 +39,7 @@ app.add_typer(metrics_commands.app, name="metrics")
 app.add_typer(suite_commands.app, name="suite")
 app.add_typer(train_commands.app, name="train")
 app.add_typer(plugins_commands.app, name="plugins")
+app.command()(budget_commands.budget)
 app.command()(convert_commands.convert)
 app.command()(plan_commands.plan)
 app.command()(rerender_commands.rerender)

@@ -20,7 +20,7 @@ _SECRET = {
     "credentials",
 }
 _SECRET_KEYS = {("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key")}
-_URL_USER = re.compile(r"(?<=://)[^/\s@]+@")
+_URL_USER = re.compile(r"(?<=://)[^/\s]+@")  # up to the last @: a password may hold one
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
 

@@ -1,0 +1,366 @@
+"""Publishes a run over MQTT and takes commands; the run neither waits for it nor fails by it.
+
+All of it happens in a thread of its own: `MqttPublisher.tell` only appends. Of progress and
+timings only the newest is sent; rollouts, incidents and lost workers wait for the broker, up to
+a limit, and are delivered at least once (QoS 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from omniloop.live.broker import Broker, explain
+from omniloop.live.commands import Commands
+from omniloop.live.events import Control, Event, Progress, RunStarted
+from omniloop.live.schema import encode, topic
+from omniloop.live.telling import Telling
+
+if TYPE_CHECKING:
+    import aiomqtt
+
+_TICK_S = 0.25
+_STATUS_AGAIN_S = 15.0
+"""A retained status that someone else overwrote or removed is back after so long."""
+_MOST_UNREAD = 2_000
+_AT_ONCE = 20
+"""Messages on their way at once; paho holds back more than so many."""
+_REFUSED_AGAIN_S = 60.0
+
+
+def say(line: str) -> None:
+    """Print a line on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class _Letter:
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+
+
+class MqttPublisher:
+    """Tells a broker of a run, and the run of commands.
+
+    Attributes:
+        broker: Where the broker is.
+        cpu_s: CPU time of the publisher's thread so far.
+        delivered: Messages that the broker has confirmed, and those that need no confirmation.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        control: Control,
+        notice: Callable[[str], None] = say,
+        *,
+        keep: int = 10_000,
+        backoff_s: tuple[float, float] = (0.5, 30.0),
+    ) -> None:
+        """Read the address; nothing is connected before the run's start is told.
+
+        Args:
+            url: See `omniloop.live.broker`.
+            notice: Told in a line that the broker is away, refuses, or is back.
+            keep: Messages that wait for a broker which is away; the oldest are given up first.
+            backoff_s: First and longest wait before another attempt to connect.
+
+        Raises:
+            ConfigError: the address cannot be used, or aiomqtt is missing.
+        """
+        self.broker = Broker.parse(url)
+        self.cpu_s = 0.0
+        self.delivered = 0
+        self._notice = notice
+        self._keep = keep
+        self._backoff_s = backoff_s
+        self._commands = Commands(control)
+        self._telling = Telling()
+        self._unread: deque[Event] = deque()
+        self._unheard = 0  # events that came faster than they were read
+        self._outbox: deque[_Letter] = deque()
+        self._due: set[str] = set()  # which of status, progress, services are to be sent
+        self._closing = False
+        self._all_read = False  # nothing more is told, and all of it is in messages
+        self._dead = False
+        self._outage = ""  # of which kind the present one is
+        self._said: set[str] = set()
+        self._thread: threading.Thread | None = None
+        self._cancel: Callable[[], object] = bool
+        self._wake = asyncio.Event()
+
+    def tell(self, event: Event) -> None:
+        """Take note of an event; returns at once and raises nothing."""
+        if self._dead or self._closing:
+            return
+        if len(self._unread) >= _MOST_UNREAD:
+            self._unheard += 1
+            return
+        self._unread.append(event)
+        if self._thread is None and isinstance(event, RunStarted):
+            self._thread = threading.Thread(target=self._work, name="omniloop-mqtt", daemon=True)
+            self._thread.start()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Deliver what waits, as far as it can be done in so long, and let go of the broker."""
+        self._closing = True
+        thread = self._thread
+        if thread is None:
+            return
+        thread.join(timeout_s)
+        if thread.is_alive():
+            self._cancel()
+            thread.join(0.5)
+
+    def _work(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except asyncio.CancelledError:
+            pass  # `close` waited long enough
+        except Exception as error:  # the run goes on whatever happens here
+            self._notice(
+                f"live status over MQTT ends by an error of its own, the run goes on: "
+                f"{type(error).__name__}: {error}"
+            )
+        finally:
+            self._dead = True
+            self._unread.clear()
+            self.cpu_s = time.thread_time()
+            left = len(self._outbox)
+            if left:
+                self._notice(f"{left} live message(s) were not delivered to {self.broker.shown}")
+
+    async def _run(self) -> None:
+        loop, main = asyncio.get_running_loop(), asyncio.current_task()
+        assert main is not None
+
+        def cancel() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop closed meanwhile: it is done
+                loop.call_soon_threadsafe(main.cancel)
+
+        self._cancel = cancel
+        loop.set_default_executor(_Daemons())
+        await _first_of(self._read_events(), self._stay_connected())
+
+    async def _read_events(self) -> None:
+        """Turn events into messages, connected or not, so that no result is kept in memory."""
+        status_at = time.monotonic()
+        while not self._all_read:
+            closing = self._closing  # before what is unread is read
+            while self._unread:
+                self._read(self._unread.popleft())
+            self._telling.dropped, self._unheard = self._telling.dropped + self._unheard, 0
+            if closing:
+                self._telling.end("the process that ran it ended without a word")
+                self._all_read = True
+            if closing or time.monotonic() - status_at > _STATUS_AGAIN_S:
+                status_at = time.monotonic()
+                self._due.add("status")
+            if self._due or self._outbox:
+                self._wake.set()
+            self.cpu_s = self._telling.cpu_s = time.thread_time()
+            await asyncio.sleep(_TICK_S)
+        await asyncio.Event().wait()  # the connection's task ends both
+
+    def _read(self, event: Event) -> None:
+        telling = self._telling
+        before = (telling.state, telling.concurrency if telling.started else None)
+        try:
+            messages = telling.take(event)
+        except ValueError as error:  # a message that its schema refuses
+            self._say_once(f"a {type(event).__name__} cannot be told: {error}")
+            return
+        for message in messages:
+            if len(self._outbox) >= self._keep:
+                self._outbox.popleft()
+                telling.dropped += 1
+            self._outbox.append(self._letter(message))
+        if isinstance(event, RunStarted) or before != (telling.state, telling.concurrency):
+            self._due.add("status")
+        if isinstance(event, Progress):
+            self._due |= {"progress", "services"}
+
+    async def _stay_connected(self) -> None:
+        while self._telling.started is None:
+            await asyncio.sleep(0.01)
+        shortest_s, longest_s = self._backoff_s
+        wait_s = shortest_s
+        while True:
+            began = time.monotonic()
+            try:
+                await self._connect_and_serve()
+                return
+            except Exception as error:
+                soon = self._say_why(error)
+            if self._all_read:
+                return
+            if time.monotonic() - began > longest_s:
+                wait_s = shortest_s
+            await self._pause(wait_s if soon else max(wait_s, _REFUSED_AGAIN_S))
+            wait_s = min(wait_s * 2, longest_s)
+
+    async def _pause(self, wait_s: float) -> None:
+        """Wait, but not once the run ends: then there is one more attempt."""
+        until = time.monotonic() + wait_s
+        while not self._all_read and time.monotonic() < until:
+            await asyncio.sleep(min(0.1, wait_s))
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said and len(self._said) < 20:
+            self._said.add(line)
+            self._notice(f"live status: {line}")
+
+    def _say_why(self, error: Exception) -> bool:
+        what, soon = explain(error, self.broker)
+        kind = "lost" if soon else "refused"
+        if kind != self._outage:
+            self._outage = kind
+            self._notice(f"live status: {what}; the run goes on, it is tried again")
+        return soon
+
+    async def _connect_and_serve(self) -> None:
+        import aiomqtt
+
+        telling = self._telling
+        will = self._letter(telling.lost(), retain=True)
+        client = self.broker.client(
+            # One id for all connections: a broker that still has the one before tells its will
+            # when this one comes, and not after the status that this one sends.
+            identifier=f"omniloop-{telling.instance}", timeout=10.0,
+            will=aiomqtt.Will(will.topic, will.payload, qos=1, retain=True),
+            max_inflight_messages=_AT_ONCE, max_queued_incoming_messages=1_000,
+        )  # fmt: skip
+        client.pending_calls_threshold = 2 * _AT_ONCE
+        async with contextlib.AsyncExitStack() as connection:
+            try:
+                await connection.enter_async_context(client)
+            except BaseException:
+                client._client.disconnect()  # else a broker that never answers keeps its socket
+                raise
+            self._due.add("status")
+            if self._outage:
+                self._outage = ""
+                self._notice(
+                    f"live status: the broker {self.broker.shown} is there, "
+                    f"{len(self._outbox)} message(s) wait for it"
+                )
+            await self._listen_to(client)
+            await _first_of(self._send(client), self._answer(client))
+
+    async def _listen_to(self, client: aiomqtt.Client) -> None:
+        where = topic(self.broker.prefix, self._run_name, "command")
+        granted = await client.subscribe(where, qos=1)
+        if any(getattr(code, "is_failure", code == 128) for code in granted):
+            self._say_once(f"the broker lets no commands be read from {where}")
+
+    async def _send(self, client: aiomqtt.Client) -> None:
+        """Send what is due until the run ends and all is sent."""
+        await self._send_newest(client)
+        while True:
+            self._wake.clear()
+            await self._send_waiting(client)
+            await self._send_newest(client)
+            if self._outbox or self._due:
+                continue
+            if self._all_read:
+                return
+            await self._wake.wait()
+
+    async def _send_waiting(self, client: aiomqtt.Client) -> None:
+        batch = [self._outbox.popleft() for _ in range(min(_AT_ONCE, len(self._outbox)))]
+        if not batch:
+            return
+        done: list[BaseException | None] = [asyncio.CancelledError()] * len(batch)
+        try:
+            done = await asyncio.gather(
+                *(self._publish(client, letter) for letter in batch), return_exceptions=True
+            )
+        finally:
+            again = [letter for letter, fault in zip(batch, done, strict=True) if fault is not None]
+            self._outbox.extendleft(reversed(again))
+        for fault in done:
+            if fault is not None:
+                raise fault
+
+    async def _send_newest(self, client: aiomqtt.Client) -> None:
+        telling = self._telling
+        for name in ("status", "progress", "services"):  # in this order
+            if name not in self._due:
+                continue
+            self._due.discard(name)
+            try:
+                message = getattr(telling, name)()
+            except ValueError as error:  # a message that its schema refuses
+                self._say_once(f"its {name} cannot be told: {error}")
+                continue
+            if message is None:
+                continue
+            status = name == "status"
+            await self._publish(client, self._letter(message, qos=int(status), retain=status))
+
+    async def _publish(self, client: aiomqtt.Client, letter: _Letter) -> None:
+        await client.publish(letter.topic, letter.payload, qos=letter.qos, retain=letter.retain)
+        self.delivered += 1
+
+    async def _answer(self, client: aiomqtt.Client) -> None:
+        async for command in client.messages:
+            payload = command.payload if isinstance(command.payload, bytes) else b""
+            ended = self._telling.ended or self._closing
+            answer = self._commands.handle(payload, retained=command.retain, ended=ended)
+            ack = self._telling.ack(answer.id, answer.ok, answer.what)
+            await self._publish(client, self._letter(ack))
+
+    def _letter(self, message: BaseModel, qos: int = 1, retain: bool = False) -> _Letter:
+        kind = message.kind  # type: ignore[attr-defined]
+        levels = (
+            (kind, message.scene, str(message.seed)) if kind == "rollout" else (kind,)  # type: ignore[attr-defined]
+        )
+        where = topic(self.broker.prefix, self._run_name, *levels)
+        return _Letter(where, encode(message), qos, retain)
+
+    @property
+    def _run_name(self) -> str:
+        assert self._telling.started is not None, "nothing is sent before the start is told"
+        return self._telling.started.run
+
+
+async def _first_of(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Run all until one of them returns or raises."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+class _Daemons(ThreadPoolExecutor):
+    """A daemon thread a call: one that hangs in a name server does not hold up the process's end."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(fn(*args, **kwargs))
+                except BaseException as error:
+                    future.set_exception(error)
+
+        threading.Thread(target=work, name="omniloop-mqtt-connect", daemon=True).start()
+        return future

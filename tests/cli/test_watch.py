@@ -1,0 +1,268 @@
+"""`omniloop watch`: against a real broker, and on folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+from typer.testing import CliRunner
+
+from omniloop.cli.main import app
+from omniloop.cli.watch_view import Changes, draw, duration
+from omniloop.core.errors import OmniloopError
+from omniloop.live.board import Load, Note, Row
+from omniloop.live.events import RolloutEnded, RunEnded
+from omniloop.live.mqtt import MqttPublisher
+from omniloop.runlog.folder import RunFolder, rollout_dir
+from omniloop.runlog.results import RESULT_NAME, write_result
+from tests.live.brokers import BrokerProcess, free_port
+from tests.live.made_run import Spy, progress, result_of, rollouts, started, wait_for
+
+OMNILOOP = [sys.executable, "-m", "omniloop.cli.main", "watch"]
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def watch(*words: str) -> Done:
+    """What the command does, in this process."""
+    done = CliRunner().invoke(app, ["watch", *words])
+    if isinstance(done.exception, OmniloopError):  # `main` prints it and exits with 2
+        return Done(2, done.stdout, f"error: {done.exception}")
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Done(done.exit_code, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    process = BrokerProcess(tmp_path_factory.mktemp("broker")).start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def run(broker: BrokerProcess) -> Iterator[tuple[MqttPublisher, Spy]]:
+    spy = Spy()
+    publisher = MqttPublisher(broker.url, spy)
+    publisher.tell(started("demo"))
+    publisher.tell(progress(3))
+    wait_for(lambda: publisher.delivered >= 3)
+    yield publisher, spy
+    publisher.close(2.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "demo"
+    path.mkdir()
+    document = {"config": {"run": {"seeds": [0, 1]}}, "scenes": {"line": "sha256:1"}}
+    (path / "run.yaml").write_text(yaml.safe_dump(document))
+    result = result_of(0, crash=True)
+    target = rollout_dir(path, result.scene, result.seed)
+    target.mkdir(parents=True)
+    write_result(target / RESULT_NAME, result)
+    return path
+
+
+def test_two_runs_on_one_broker_are_seen_at_once(
+    broker: BrokerProcess, run: tuple[MqttPublisher, Spy]
+) -> None:
+    other = MqttPublisher(broker.url, Spy())
+    other.tell(started("other +1"))
+    other.tell(progress(4))
+    other.tell(RunEnded("completed"))
+    other.close()
+    watcher = subprocess.Popen(
+        [*OMNILOOP, broker.url, "--once", "--json"], stdout=subprocess.PIPE, text=True
+    )
+    while watcher.poll() is None:  # a run that goes on tells its progress again and again
+        run[0].tell(progress(3))
+        time.sleep(0.1)
+    assert watcher.stdout is not None
+    rows = {row["name"]: row for row in json.load(watcher.stdout)}
+    assert rows["demo"]["state"] == "running"
+    assert (rows["demo"]["done"], rows["demo"]["in_flight"]) == (3, 2)
+    assert rows["other +1"]["state"] == "completed"
+    assert rows["other +1"]["done"] == 4
+
+
+def test_the_view_of_one_run_prints_changes_and_ends_with_it(
+    broker: BrokerProcess, run: tuple[MqttPublisher, Spy]
+) -> None:
+    watcher = subprocess.Popen(
+        [*OMNILOOP, broker.url, "--run", "demo"], stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert watcher.stdout is not None
+    first = watcher.stdout.readline()
+    if "not connected" in first:
+        first = watcher.stdout.readline()
+    assert first.startswith("demo: running"), first
+    for event in (RolloutEnded(result_of(4, crash=True), 1, "w0"), *rollouts(1), RunEnded("failed", "disk full")):  # fmt: skip
+        run[0].tell(event)
+    run[0].close()
+    out, _ = watcher.communicate(timeout=15)
+    assert "demo: incident: line/4: 4.0 s after handover front collision" in out
+    assert "demo: failed" in out
+    assert "disk full" in out
+    assert watcher.returncode == 1
+
+
+def test_commands_are_carried_out_and_answered(
+    broker: BrokerProcess, run: tuple[MqttPublisher, Spy]
+) -> None:
+    done = watch(broker.url, "--run", "demo", "--pause")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("demo: paused")
+    assert watch(broker.url, "--run", "demo", "--concurrency", "5").returncode == 0
+    assert run[1].told == ["pause", 5]
+
+
+def test_a_command_to_nobody_is_an_error_with_what_to_look_at(broker: BrokerProcess) -> None:
+    done = watch(broker.url, "--run", "nobody", "--cancel", "--timeout", "0.5")
+    assert done.returncode == 1
+    assert "no answer of run 'nobody'" in done.stderr
+
+
+def test_a_run_that_is_gone_can_be_forgotten(broker: BrokerProcess) -> None:
+    gone = MqttPublisher(broker.url, Spy())
+    gone.tell(started("gone"))
+    gone.close()
+    assert "gone" in watch(broker.url, "--once").stdout
+    assert watch(broker.url, "--run", "gone", "--forget").returncode == 0
+    assert "gone" not in watch(broker.url, "--once").stdout
+
+
+def test_a_broker_that_is_away_is_said() -> None:
+    url = f"mqtt://127.0.0.1:{free_port()}/x"
+    done = watch(url, "--once")
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stdout
+    done = watch(url, "--run", "x", "--pause")
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ((), "nothing to watch"),
+        (("mqtt://h/x", "--pause"), "one at a time"),
+        (("mqtt://h/x", "--run", "a", "--pause", "--resume"), "one at a time"),
+        (("runs/demo", "--run", "a", "--pause"), "one at a time"),
+        (("runs/demo", "--run", "a"), "--run chooses"),
+        (("/nowhere",), "does not exist"),
+        (("mqtt://u:s3cret@h:port/x",), "port is no number"),
+        (("mqtt://h/x", "--run", "a", "--concurrency", "0"), "concurrency"),
+    ],
+)
+def test_bad_input_is_refused(words: tuple[str, ...], fault: str) -> None:
+    done = watch(*words)
+    assert done.returncode == 2
+    assert fault in done.stderr
+    assert "s3cret" not in done.stderr
+
+
+def test_a_folder_is_watched_without_a_broker(folder: Path) -> None:
+    done = watch(str(folder), "--once")
+    assert done.returncode == 1
+    assert "demo: lost, 1/2, 1 completed" in done.stdout
+    assert "incident: line/0" in done.stdout
+    with RunFolder.acquire(folder, resume=True):
+        [row] = json.loads(watch(str(folder), "--once", "--json").stdout)
+        assert row["state"] == "running"
+
+
+def test_the_view_of_a_folder_ends_with_the_run(folder: Path) -> None:
+    with RunFolder.acquire(folder, resume=True):
+        watcher = subprocess.Popen(
+            [*OMNILOOP, str(folder), "--json"], stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        assert watcher.stdout is not None
+        assert json.loads(watcher.stdout.readline())["state"] == "running"
+        target = rollout_dir(folder, "line", 1)
+        target.mkdir(parents=True)
+        write_result(target / RESULT_NAME, result_of(1))
+    out, _ = watcher.communicate(timeout=15)
+    last = json.loads(out.splitlines()[-1])
+    assert (last["state"], last["done"]) == ("completed", 2)
+    assert watcher.returncode == 0
+
+
+def test_on_a_terminal_it_is_drawn(folder: Path) -> None:
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
+    watcher = subprocess.Popen(
+        [*OMNILOOP, str(folder)], stdout=follower, stderr=follower, env=environment
+    )
+    os.close(follower)
+    seen = b""
+    while True:
+        try:
+            more = os.read(leader, 4096)
+        except OSError:  # the other end was closed
+            break
+        if not more:
+            break
+        seen += more
+    os.close(leader)
+    assert watcher.wait(15) == 1
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
+    assert "memory" in text
+    assert "lost" in text
+    assert "front collision" in text
+
+
+def test_the_schema_is_printed() -> None:
+    schema = json.loads(watch("--schema").stdout)
+    assert schema["title"] == "omniloop-live, version 1"
+    assert "Command" in schema["$defs"]
+
+
+def test_a_terminal_of_any_width_shows_runs_services_and_notes() -> None:
+    load = Load("policy", "host:50051", 40, 0.5, 12.0, 3.0, 2, None, True)
+    note = Note("incident", "line/0: [red]front collision", 1)
+    row = Row(
+        "de[bold]mo", "running", planned=10, done=3, outcomes={"completed": 3}, in_flight=2,
+        concurrency=4, left_s=75.0, lag_ms=1.0, memory_mib=300.0, services=(load,), notes=(note,),
+        silent_s=40.0,
+    )  # fmt: skip
+    for width in (80, 120):
+        console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+        console.print(draw([row], "2 messages ignored", width))
+        text = console.export_text()
+        for part in ("de[bold]mo", "3/10", "1:15 min", "[red]front", "not heard of for 40 s", "2 of any", "2 messages"):  # fmt: skip
+            assert part in text, (width, part, text)
+    assert draw([], "") is not None
+
+
+def test_lines_are_of_changes_and_not_of_every_step() -> None:
+    changes = Changes()
+    rows = [Row("demo", "running", planned=100, done=n) for n in range(100)]
+    lines = [line for n, row in enumerate(rows) for line in changes.lines([row], 0.5 * n)]
+    assert len(lines) == 5  # at 0, 10, 20, 30 and 40 s
+    assert changes.lines([rows[-1]], 60.0) == ["demo: running, 99/100"]
+    noted = Row("demo", "running", planned=100, done=99, notes=(Note("failure", "x", 1),))
+    assert changes.lines([noted], 60.1) == ["demo: failure: x"]
+    assert changes.lines([noted], 60.2) == []
+
+
+def test_durations_are_read_at_a_glance() -> None:
+    assert [duration(s) for s in (0.4, 42, 59.6, 185, 7400)] == [
+        "0 s", "42 s", "1:00 min", "3:05 min", "2:03 h",
+    ]  # fmt: skip

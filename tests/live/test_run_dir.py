@@ -1,0 +1,201 @@
+"""A run watched by its folder alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from omniloop.core.errors import RunFolderError
+from omniloop.live import run_dir as module
+from omniloop.live.events import RunEnded
+from omniloop.live.run_dir import RunDir, in_use
+from omniloop.live.status_file import STATUS_NAME, StatusFile
+from omniloop.runlog.folder import LOCK_NAME, RunFolder, rollout_dir
+from omniloop.runlog.results import RESULT_NAME, RolloutResult, write_result
+from tests.live.made_run import progress, result_of, started, wait_for
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "demo"
+    path.mkdir()
+    document = {"config": {"run": {"seeds": [0, 1, 2]}}, "scenes": {"line": "sha256:1"}}
+    (path / "run.yaml").write_text(yaml.safe_dump(document))
+    return path
+
+
+def finish(folder: Path, result: RolloutResult) -> None:
+    path = rollout_dir(folder, result.scene, result.seed)
+    path.mkdir(parents=True, exist_ok=True)
+    write_result(path / RESULT_NAME, result)
+
+
+@pytest.fixture
+def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the folder as a run does."""
+    program = (
+        "import sys, pathlib, time; from omniloop.runlog.folder import RunFolder\n"
+        "held = RunFolder.acquire(pathlib.Path(sys.argv[1]), resume=True)\n"
+        "print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_run_that_goes_on_is_told_from_one_that_was_killed(
+    folder: Path, holder: subprocess.Popen[str]
+) -> None:
+    finish(folder, result_of(0))
+    watched = RunDir(folder)
+    row = watched.row(0.0)
+    assert (row.state, row.done, row.planned) == ("running", 1, 3)
+    assert row.outcomes == {"completed": 1}
+    holder.kill()
+    holder.wait()
+    row = watched.row(10.0)
+    assert (row.state, row.in_flight) == ("lost", 0)
+    assert "1 of 3" in row.what
+
+
+def test_to_look_takes_the_lock_from_nobody(folder: Path, holder: subprocess.Popen[str]) -> None:
+    assert in_use(folder) is True
+    holder.kill()
+    holder.wait()
+    assert in_use(folder) is False
+    with RunFolder.acquire(folder, resume=True):
+        assert in_use(folder) is True
+        watched = RunDir(folder)
+        assert watched.row(0.0).state == "running"
+
+
+def test_a_free_lock_is_not_asked_for_again_until_someone_had_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / LOCK_NAME).write_text("process 1 on gone\n")
+    asked: list[Path] = []
+
+    def ask(path: Path) -> bool | None:
+        asked.append(path)
+        return in_use(path)
+
+    monkeypatch.setattr(module, "in_use", ask)
+    watched = RunDir(folder)
+    for second in range(5):
+        assert watched.row(float(second)).state == "lost"
+    assert len(asked) == 1
+    time.sleep(0.02)  # so that the file's time differs
+    with RunFolder.acquire(folder, resume=True):
+        assert watched.row(9.0).state == "running"
+
+
+def test_a_run_without_a_status_file_is_complete_once_all_results_are_there(folder: Path) -> None:
+    for seed in range(3):
+        finish(folder, result_of(seed, crash=seed == 1))
+    row = RunDir(folder).row(0.0)
+    assert (row.state, row.done) == ("completed", 3)
+    assert [note.kind for note in row.notes] == ["incident"]
+    assert "line/1" in row.notes[0].text
+
+
+def test_the_status_file_adds_what_no_result_tells(folder: Path) -> None:
+    with RunFolder.acquire(folder, resume=True):
+        file = StatusFile(print, period_s=0.02)
+        file.tell(started(run_dir=str(folder), planned=3))
+        file.tell(progress(1, planned=3))
+        wait_for((folder / STATUS_NAME).exists)
+        watched = RunDir(folder)
+        wait_for(lambda: watched.row(0.0).in_flight == 2)
+        row = watched.row(1.0)
+        assert (row.state, row.left_s, row.memory_mib) == ("running", 9.0, 300.0)
+        assert row.services[0].address == "host:50051"
+        file.tell(progress(1, "paused", planned=3))
+        wait_for(lambda: watched.row(2.0).state == "paused")
+        file.tell(RunEnded("cancelled"))
+        file.close()
+        assert watched.row(3.0).state == "cancelled"  # while the run writes its tables
+    assert watched.row(4.0).state == "cancelled"
+
+
+def test_a_status_of_a_run_that_was_killed_does_not_say_running(folder: Path) -> None:
+    file = StatusFile(print, period_s=0.02)
+    file.tell(started(run_dir=str(folder), planned=3))
+    wait_for((folder / STATUS_NAME).exists)
+    file.close()
+    (folder / LOCK_NAME).touch()
+    assert RunDir(folder).row(0.0).state == "lost"
+
+
+def test_a_run_taken_up_again_is_not_as_its_old_status_says(
+    folder: Path, holder: subprocess.Popen[str]
+) -> None:
+    file = StatusFile(print, period_s=0.02)
+    file.tell(started(run_dir=str(folder), planned=3))
+    file.tell(RunEnded("cancelled"))
+    file.close()
+    assert RunDir(folder).row(0.0).state == "running"
+
+
+def test_each_result_is_read_once_but_for_failures_that_are_repeated(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = module.read_result
+
+    def reading(path: Path) -> RolloutResult:
+        read.append(path.parent.name)
+        return real(path)
+
+    monkeypatch.setattr(module, "read_result", reading)
+    finish(folder, result_of(0))
+    finish(folder, result_of(1, outcome="infrastructure_failed", what="gone"))
+    watched = RunDir(folder)
+    for second in range(4):
+        watched.row(10.0 * second)
+    assert sorted(read) == ["0", "1"]
+    assert watched.row(50.0).outcomes == {"completed": 1, "infrastructure_failed": 1}
+    (rollout_dir(folder, "line", 1) / RESULT_NAME).unlink()
+    assert watched.row(60.0).outcomes == {"completed": 1}
+    finish(folder, result_of(1))
+    finish(folder, result_of(2))
+    assert watched.row(70.0).outcomes == {"completed": 3}
+    assert sorted(read) == ["0", "1", "1", "2"]
+
+
+def test_many_results_are_read_bit_by_bit(folder: Path) -> None:
+    for seed in range(40):
+        finish(folder, result_of(seed))
+    watched = RunDir(folder)
+    row = watched.row(0.0, budget_s=0.0)
+    assert (row.done, watched.unread) == (0, 40)
+    assert "40 results are not read yet" in row.what
+    assert watched.row(1.0).done == 40
+
+
+def test_what_is_damaged_is_passed_over(folder: Path) -> None:
+    finish(folder, result_of(0))
+    path = rollout_dir(folder, "line", 1)
+    path.mkdir(parents=True)
+    (path / RESULT_NAME).write_text('{"schema": "omni')
+    (folder / STATUS_NAME).write_text("{")
+    (folder / "run.yaml").write_text("- [")
+    row = RunDir(folder).row(0.0)
+    assert (row.done, row.planned) == (1, None)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="does not exist"):
+        RunDir(tmp_path / "none")
+    with pytest.raises(RunFolderError, match="holds no run"):
+        RunDir(tmp_path)
