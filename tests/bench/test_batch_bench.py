@@ -1,0 +1,30 @@
+"""What the batch bench measures: a short soak in which nothing may grow, and its parts' answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from omniloop.bench.batch import run
+from omniloop.bench.batch_soak import soak
+from omniloop.core.errors import ConfigError
+
+
+def test_nothing_grows_over_a_short_soak() -> None:
+    found = soak(160)
+    assert found["rollouts"] == 160
+    assert found["outcomes"] == ["completed"]
+    for name in ("threads", "files", "tasks"):  # some are of the rollouts that are under way
+        assert found[name]["last quarter"] <= found[name]["second quarter"] + 6, (name, found[name])
+    for name in ("parent_mib", "workers_mib"):
+        assert found[name]["last quarter"] < found[name]["second quarter"] + 16, (name, found[name])
+
+
+def test_scheduling_costs_far_less_than_a_rollout() -> None:
+    found = run(["scheduling"], moments=1, rollouts=8)["scheduling"]
+    assert 0 < found["scheduler_ms"] <= found["scheduler_and_batch_ms"] < 20
+
+
+def test_an_unknown_part_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(ConfigError, match="unknown part 'wokers'") as refused:
+        run(["wokers"], moments=1, rollouts=8)
+    assert "workers, scheduling, pipeline, live, kill, soak" in refused.value.remedy
