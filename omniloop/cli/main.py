@@ -16,6 +16,7 @@ import typer
 from omniloop.cli import bench as bench_commands
 from omniloop.cli import budget as budget_commands
 from omniloop.cli import convert as convert_commands
+from omniloop.cli import daemon as daemon_commands
 from omniloop.cli import export as export_commands
 from omniloop.cli import metrics as metrics_commands
 from omniloop.cli import plan as plan_commands
@@ -47,6 +48,7 @@ app.command()(replay_commands.replay)
 app.command()(rerender_commands.backends)
 app.command()(export_commands.export)
 app.command()(watch_commands.watch)
+app.command()(daemon_commands.daemon)
 
 
 def _print_version(wanted: bool) -> None:

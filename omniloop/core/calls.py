@@ -17,6 +17,9 @@ from omniloop.core.load import Load
 
 T = TypeVar("T")
 
+CONTRACT_METHODS = frozenset({"open", "plan", "step", "correct", "render", "close"})
+"""What a rollout calls and waits for; remote calls have other names, and go on within these."""
+
 Explain = Callable[[BaseException], OmniloopError | None]
 """Turns a transport's exception into an error of Omniloop; None for one it does not know."""
 
@@ -99,7 +102,7 @@ class CallFunnel:
             OmniloopError: passed through; its place is filled in where it names none.
         """
         began = time.perf_counter() if began_s is None else began_s
-        load = self.loads.get(service)
+        load = self.loads.get(service) if method in CONTRACT_METHODS else None
         if load is not None:
             load.begin(began)
         try:

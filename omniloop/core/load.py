@@ -14,10 +14,12 @@ class Load:
     Attributes:
         calls: Calls that ended.
         waiting_s: Time that rollouts waited for answers, over all rollouts.
+        longest_s: The longest that a call took.
     """
 
     calls: int = 0
     waiting_s: float = 0.0
+    longest_s: float = 0.0
     _busy_s: float = 0.0
     _in_flight: int = 0
     _since_s: float = 0.0
@@ -33,6 +35,7 @@ class Load:
         """A call ended; it took so long."""
         self.calls += 1
         self.waiting_s += took_s
+        self.longest_s = max(self.longest_s, took_s)
         self._in_flight -= 1
         if not self._in_flight:
             self._busy_s += now_s - self._since_s

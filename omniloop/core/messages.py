@@ -183,6 +183,8 @@ class SessionInfo:
         handover_us: When ego and traffic leave the recording.
         call: The rollout's funnel, for services that make calls of their own.
         address: Where a service that is elsewhere shall open the session; empty if it may choose.
+        wire_uuid: What a driver that is elsewhere shall know the session by; empty if its client
+            may choose.
     """
 
     session_id: str
@@ -194,6 +196,7 @@ class SessionInfo:
     end_us: int
     call: CallFunnel = field(default_factory=lambda: CallFunnel(""), compare=False)
     address: str = ""
+    wire_uuid: str = ""
 
 
 # -------------------------------------------------------------------------- traffic

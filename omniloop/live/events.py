@@ -94,9 +94,11 @@ class ServiceLoad:
         calls: Calls answered.
         busy_s: Time in which at least one call was on its way.
         waiting_s: Time that rollouts waited for answers, over all rollouts.
-        queueing_s: Time that rollouts waited for a session, over all rollouts.
+        queueing_s: Time in which a rollout was queued and the service had no free session, at
+            whichever address.
         sessions: Sessions at present; `limit` of them may be, None for any number.
         avoided: Whether it lately failed and gets no rollouts for now.
+        longest_s: The longest call.
     """
 
     service: str
@@ -108,6 +110,26 @@ class ServiceLoad:
     sessions: int
     limit: int | None
     avoided: bool = False
+    longest_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class WorkerLoad:
+    """How busy a worker is.
+
+    Attributes:
+        running: Rollouts that it has.
+        lag_ms: The longest that its event loop was late since the last time.
+        loop_s: CPU time of its event loop's thread since its start.
+        cpu_s: CPU time of all its threads since then.
+    """
+
+    worker: str
+    running: int
+    lag_ms: float
+    memory_mib: float
+    loop_s: float
+    cpu_s: float
 
 
 @dataclass(frozen=True)
@@ -125,6 +147,11 @@ class Progress:
         lag_ms: The longest that the event loops were late since the last time.
         memory_mib: Resident memory of run and workers.
         services: See `ServiceLoad`.
+        workers: See `WorkerLoad`.
+        slots: Rollouts at once that concurrency, workers and sessions allow.
+        cores: Cores that this machine has for the workers; None if they are elsewhere.
+        queueing_s: Time in which a rollout was queued and could not begin, by what was full:
+            "concurrency", services and "worker", joined by "+".
     """
 
     state: str
@@ -140,6 +167,10 @@ class Progress:
     lag_ms: float
     memory_mib: float
     services: tuple[ServiceLoad, ...] = ()
+    workers: tuple[WorkerLoad, ...] = ()
+    slots: int = 1
+    cores: int | None = None
+    queueing_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

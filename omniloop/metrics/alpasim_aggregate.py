@@ -105,7 +105,7 @@ def aggregate(clipped: Clipped, over_time: Mapping[str, str]) -> dict[str, Metri
             left = found[clipped.kept]
             left = left[~np.isnan(left)]
             out[name] = (
-                MetricValue(name, _reduced(left, how))
+                MetricValue(name, reduced(left, how))
                 if len(left)
                 else MetricValue(name, None, NO_ROW)
             )
@@ -141,7 +141,8 @@ def _either(values: Mapping[str, Array | str], one: str, other: str) -> Array | 
     return np.maximum(a, b)
 
 
-def _reduced(values: Array, how: str) -> float:
+def reduced(values: Array, how: str) -> float:
+    """One value for some: the greatest, least, last or mean."""
     if how == LAST:
         return float(values[-1])
     if how == MEAN:

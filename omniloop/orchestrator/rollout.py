@@ -55,7 +55,7 @@ async def run_rollout(
         ServiceError: another service did.
         OmniloopError: a service refused the scene or its settings.
     """
-    session = session_info(spec.session_id, spec.scene, spec.schedule)
+    session = session_info(spec.session_id, spec.scene, spec.schedule, wire_uuid=spec.wire_uuid)
     opening = open_sessions(
         services, session, spec.seeds, spec.cameras, call, addresses=spec.addresses
     )

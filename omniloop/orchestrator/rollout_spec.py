@@ -29,6 +29,8 @@ class RolloutSpec:
         skip_services_in_warmup: Do not call policy, controller and traffic in warm-up.
         addresses: Where services that are elsewhere shall open their sessions, by name; those
             left out choose.
+        wire_uuid: What a driver that is elsewhere shall know its session by; empty if its client
+            may choose.
     """
 
     scene: Scene
@@ -43,6 +45,7 @@ class RolloutSpec:
     estimator: Callable[[], Callable[[EgoMotion], EgoMotion]] | None = None
     skip_services_in_warmup: bool = False
     addresses: Mapping[str, str] = field(default_factory=dict)
+    wire_uuid: str = ""
 
     def latency_of(self, index: int) -> int:
         """Latency of a decision, by its number."""

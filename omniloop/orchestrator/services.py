@@ -111,11 +111,14 @@ def service_seeds(root_seed: int, scene_id: str, seed: int) -> dict[str, int]:
     return {name: derive_seed(root_seed, scene_id, seed, name) for name in SERVICES}
 
 
-def session_info(session_id: str, scene: Scene, schedule: Schedule, seed: int = 0) -> SessionInfo:
+def session_info(
+    session_id: str, scene: Scene, schedule: Schedule, seed: int = 0, wire_uuid: str = ""
+) -> SessionInfo:
     """What a session is told of its rollout but for the funnel; `seed` is the service's own."""
     return SessionInfo(
         session_id=session_id, scene=scene, seed=seed, vehicle=scene.vehicle,
         start_us=schedule.context_start_us, handover_us=schedule.handover_us, end_us=schedule.end_us,
+        wire_uuid=wire_uuid,
     )  # fmt: skip
 
 

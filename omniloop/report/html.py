@@ -53,6 +53,8 @@ from omniloop.report.summary import (
     means_of,
     outcome_label,
 )
+from omniloop.report.tabular import text
+from omniloop.report.time_budget import Budget, budget_of
 from omniloop.runlog.files import write_atomic
 from omniloop.runlog.folder import (
     LOG_NAME,
@@ -146,6 +148,7 @@ def write_report(run_dir: Path, *, most_inline: int = MOST_INLINE) -> Path:
     page = page_with(
         name=folder.resolve().name, settings=settings, rows=rows, columns=columns,
         columns_left=len(every) - len(columns), sections=sections, warnings=warnings,
+        budget=budget_of(folder, results),
     )  # fmt: skip
     bare = len(page(Placed({}, {}, "")).encode("utf-8", "replace"))
     room = PAGE_BYTES - bare - _MARGIN_BYTES
@@ -200,6 +203,7 @@ def page_with(
     columns_left: int,
     sections: Sequence[Section],
     warnings: Sequence[str],
+    budget: Budget,
 ) -> Callable[[Placed], str]:
     """The page as a function of where its players are; every text is escaped.
 
@@ -246,6 +250,8 @@ def page_with(
         "undefined": undefined[:_MOST_LINES],
         "undefined_left": max(len(undefined) - _MOST_LINES, 0),
         "most_pictured": MOST_PICTURED,
+        "budget": budget,
+        "shown": text,
         "timings": service_timings(results),
         "parts": rollout_timings(results),
         "wall_s": sum(row.wall_s or 0.0 for row in rows),

@@ -1,4 +1,4 @@
-"""Small line charts as inline SVG; colours and fonts come from the page's style sheet."""
+"""Small line charts and bars as inline SVG; colours and fonts come from the page's style sheet."""
 
 from __future__ import annotations
 
@@ -117,6 +117,35 @@ def line_chart(
         f'<text class="title" x="{_LEFT}" y="13">{name} [{escape(unit)}]</text>'
     )
     return Markup(head + "".join(parts) + "</svg>")
+
+
+_BAR_WIDTH, _BAR_HEIGHT = 860, 26
+
+
+def stacked_bar(title: str, parts: Sequence[tuple[str, str, float]]) -> Markup:
+    """Draw parts of a whole side by side; those that have room have their name on them.
+
+    Args:
+        title: The bar's text alternative begins with it.
+        parts: Label, colour and a value of 0 or more.
+    """
+    whole = sum(value for _, _, value in parts)
+    drawn, told, x = [], [], 0.0
+    for label, color, value in parts:
+        width = _BAR_WIDTH * value / whole if whole > 0 else 0.0
+        name = escape(label)
+        told.append(f"{name} {value:.3g}")
+        drawn.append(
+            f'<rect x="{x:.1f}" y="0" width="{width:.1f}" height="{_BAR_HEIGHT}" fill="{escape(color)}"/>'
+        )
+        if width > 8 * len(label) + 10:
+            drawn.append(f'<text class="on" x="{x + 6:.1f}" y="17">{name}</text>')
+        x += width
+    head = (
+        f'<svg class="chart bar" viewBox="0 0 {_BAR_WIDTH} {_BAR_HEIGHT}" role="img"'
+        f' aria-label="{escape(title)}: {", ".join(told)}">'
+    )
+    return Markup(head + "".join(drawn) + "</svg>")
 
 
 _STANDALONE = (

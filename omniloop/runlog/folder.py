@@ -148,6 +148,25 @@ class RunFolder:
     ) -> None:
         self.close()
 
+    def check(self) -> None:
+        """See that the folder is still there, and still this one.
+
+        Raises:
+            RunFolderError: it was removed or moved, or another stands in its place.
+        """
+        try:
+            is_same = self.path.is_dir() and (
+                self._lock is None
+                or os.path.samestat(os.fstat(self._lock), (self.path / LOCK_NAME).stat())
+            )
+        except OSError:
+            is_same = False
+        if not is_same:
+            raise RunFolderError(
+                "the run's folder was removed or replaced while the run went on",
+                where=str(self.path), remedy="begin the run again; keep other programs out of it",
+            )  # fmt: skip
+
     def write_run_yaml(self, document: Mapping[str, Any], *, force: bool = False) -> None:
         """See `omniloop.runlog.run_yaml.write_run_yaml`; its warnings go to `warnings`."""
         self._warn(write_run_yaml(self.path, document, force=force))
@@ -216,8 +235,9 @@ class RunFolder:
         """Return a rollout's folder, empty: what an earlier attempt left is removed.
 
         Raises:
-            RunFolderError: it cannot be written.
+            RunFolderError: it cannot be written, or the run's folder is gone.
         """
+        self.check()
         path = rollout_dir(self.path, scene_id, seed)
         with usable(path, "cleared and made"):
             # The result goes first, so that half a folder never looks complete.
@@ -233,8 +253,9 @@ class RunFolder:
         """Write a rollout's time series, if there is a record, and last its result.
 
         Raises:
-            RunFolderError: they cannot be written.
+            RunFolderError: they cannot be written, or the run's folder is gone.
         """
+        self.check()
         path = rollout_dir(self.path, result.scene, result.seed)
         with usable(path, "made"):
             path.mkdir(parents=True, exist_ok=True)
@@ -246,8 +267,9 @@ class RunFolder:
         """Write ``metrics.parquet`` and ``timeseries.parquet`` of all valid results.
 
         Raises:
-            RunFolderError: they cannot be written.
+            RunFolderError: they cannot be written, or the run's folder is gone.
         """
+        self.check()
         tables.write_metrics_parquet(self.path)
         tables.write_timeseries_parquet(self.path)
 

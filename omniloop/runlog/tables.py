@@ -15,14 +15,10 @@ from omniloop.core.motion import Times, bracket
 from omniloop.core.record import RolloutRecord
 from omniloop.runlog.files import write_atomic
 from omniloop.runlog.results import RolloutResult, find_results
+from omniloop.runlog.timings import times_of
 
 METRICS_NAME = "metrics.parquet"
 TIMESERIES_NAME = "timeseries.parquet"
-
-_FACTS = (
-    "scene", "seed", "outcome", "error", "stopped_by", "policy", "traffic", "controller", "ground",
-    "renderer", "privileged", "handover_us", "end_us",
-)  # fmt: skip
 
 
 def metrics_columns(results: Sequence[RolloutResult]) -> dict[str, tuple[str, list[Any]]]:
@@ -31,7 +27,7 @@ def metrics_columns(results: Sequence[RolloutResult]) -> dict[str, tuple[str, li
     After the facts of a rollout, every score has a column of its name, null where it
     is not valid, then ``<name>_reason`` if it is anywhere not valid. A score that a
     rollout lacks is null without a reason. A score whose name a fact has is called
-    ``metric_<name>``.
+    ``metric_<name>``. Facts end with wall-clock times, see `time_columns`.
     """
     columns: dict[str, tuple[str, list[Any]]] = {
         "scene": ("string", [r.scene for r in results]),
@@ -45,14 +41,39 @@ def metrics_columns(results: Sequence[RolloutResult]) -> dict[str, tuple[str, li
     columns["privileged"] = ("string", [",".join(r.privileged) for r in results])
     columns["handover_us"] = ("int64", [r.handover_us for r in results])
     columns["end_us"] = ("int64", [r.end_us for r in results])
+    columns |= time_columns(results)
+    facts = set(columns)
     for metric in sorted({name for r in results for name in r.metrics}):
         found = [r.metrics.get(metric) for r in results]
-        column = f"metric_{metric}" if metric in _FACTS else metric
+        column = f"metric_{metric}" if metric in facts else metric
         columns[column] = ("float64", [m.value if m else None for m in found])
         if any(m is not None and not m.valid for m in found):
             reasons = [m.reason if m is not None and not m.valid else None for m in found]
             columns[f"{column}_reason"] = ("string", reasons)
     return columns
+
+
+def time_columns(results: Sequence[RolloutResult]) -> dict[str, tuple[str, list[Any]]]:
+    """Wall-clock times [s] as columns; only those that some result tells.
+
+    ``time_queued_s``, ``time_wall_s``, ``time_rollout_s``, ``time_<service>_s`` for each service,
+    ``time_own_s``, ``time_scoring_s``; see `omniloop.runlog.timings.RolloutTimes`.
+    """
+    times = [times_of(result) for result in results]
+    services = sorted({service for t in times for service in t.services})
+    found: dict[str, list[float | None]] = {
+        "queued": [t.queued_s for t in times],
+        "wall": [t.wall_s for t in times],
+        "rollout": [t.rollout_s for t in times],
+        **{service: [t.services.get(service) for t in times] for service in services},
+        "own": [t.own_s for t in times],
+        "scoring": [t.scoring_s for t in times],
+    }
+    return {
+        f"time_{name}_s": ("float64", values)
+        for name, values in found.items()
+        if any(value is not None for value in values)
+    }
 
 
 def write_metrics_parquet(run_dir: Path) -> Path:

@@ -91,10 +91,21 @@ def create_metrics(settings: dict[str, dict[str, Any]]) -> list[Metric]:
     return metrics
 
 
-def create_services(config: RunConfig) -> Services:
-    """Construct policy, traffic, controller, ground and renderer as services."""
+def create_services(config: RunConfig, like: Setup | None = None) -> Services:
+    """Construct policy, traffic, controller, ground and renderer as services.
+
+    Args:
+        like: Another setup of this process: what it has of the same settings is shared, but for
+            a remote policy, of which every setup has its own sessions.
+    """
 
     def service(kind: str, plugin: PluginConfig) -> Any:
+        if (
+            like is not None
+            and getattr(like.config, kind) == plugin
+            and (kind, plugin.name) != ("policy", "remote")
+        ):
+            return getattr(like.here, kind)
         return as_service(kind, registry.create(kind, plugin.name, plugin.arguments))
 
     return Services(
@@ -133,7 +144,7 @@ async def first_contact(services: Services) -> None:
         await services.disconnect()
 
 
-@dataclass
+@dataclass(eq=False)
 class Setup:
     """Everything a run needs, constructed and checked.
 
@@ -149,6 +160,8 @@ class Setup:
         drawing: Held while a video is drawn.
         loads: How busy services are, by name and address (empty in this process).
         bundles: Scenes that wait for their rollouts.
+        shared: Names of the services that another setup has constructed, and met.
+        prepared: The last few scenes that were prepared, the latest last.
     """
 
     config: RunConfig
@@ -166,7 +179,8 @@ class Setup:
     drawing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     loads: dict[tuple[str, str], Load] = field(default_factory=dict)
     bundles: dict[str, bytes] = field(default_factory=dict)
-    _cache: OrderedDict[str, PreparedScene] = field(default_factory=OrderedDict)
+    shared: frozenset[str] = frozenset()
+    prepared: OrderedDict[str, PreparedScene] = field(default_factory=OrderedDict)
 
     @property
     def policy_spec(self) -> PolicySpec:
@@ -185,6 +199,24 @@ class Setup:
             for name, _ in self.services
         }
 
+    async def connect(self) -> None:
+        """First contact with services elsewhere, but for those that another setup has met.
+
+        Raises:
+            InputError: one cannot be reached, or speaks another version.
+        """
+        own = [s for name, s in self.services if name not in self.shared and hasattr(s, "connect")]
+        try:
+            await asyncio.gather(*(service.connect() for service in own))
+        except BaseException:
+            await self.leave()
+            raise
+
+    async def leave(self) -> None:
+        """Let go of what no other setup can share: a remote policy."""
+        if self.config.policy.name == "remote":
+            await self.here.policy.disconnect()  # type: ignore[attr-defined]
+
     def bundle(self, scene_id: str) -> bytes:
         """A scene's bundle, from memory or its source.
 
@@ -201,9 +233,9 @@ class Setup:
             SceneTooShort: it leaves no closed-loop decision.
             InputError: it is damaged, or does not fit renderer or policy.
         """
-        if scene_id in self._cache:
-            self._cache.move_to_end(scene_id)
-            return self._cache[scene_id]
+        if scene_id in self.prepared:
+            self.prepared.move_to_end(scene_id)
+            return self.prepared[scene_id]
         bundle = self.bundles.get(scene_id)
         if bundle is None:
             scene = self.source.load(scene_id)
@@ -215,9 +247,25 @@ class Setup:
         prepared = self._prepare(scene, bundle, content.sha256)
         if sum(map(len, self.bundles.values())) + len(bundle) <= _BUNDLE_BYTES:
             self.bundles[scene_id] = bundle
-        self._cache[scene_id] = prepared
-        if len(self._cache) > _SCENES_IN_MEMORY:
-            self._cache.popitem(last=False)
+        self.prepared[scene_id] = prepared
+        if len(self.prepared) > _SCENES_IN_MEMORY:
+            self.prepared.popitem(last=False)
+        return prepared
+
+    def admit(self, scene_id: str) -> PreparedScene:
+        """Prepare a scene and count it among those that will run.
+
+        Raises:
+            SceneTooShort: it leaves no closed-loop decision.
+            EditRefused: an edit does not fit it.
+            InputError: it is damaged, or does not fit renderer or policy.
+        """
+        prepared = self.prepare(scene_id)
+        self.hashes[scene_id] = prepared.sha256
+        self.tags[scene_id] = prepared.scene.tags
+        if prepared.scene.edits:
+            self.edits[scene_id] = prepared.scene.edits
+        self.ids.append(scene_id)
         return prepared
 
     def _prepare(self, scene: Scene, bundle: bytes, sha256: str) -> PreparedScene:
@@ -274,17 +322,23 @@ def route_of(config: RunConfig, policy: PolicySpec, scene: Scene) -> RouteLine |
     return route_from_recording(scene.ego, scene.map)
 
 
-def construct(config: RunConfig, source: SceneSource) -> Setup:
+def construct(config: RunConfig, source: SceneSource, like: Setup | None = None) -> Setup:
     """Construct services and metrics; first contact with services elsewhere is the caller's.
+
+    Args:
+        like: See `create_services`.
 
     Raises:
         InputError: a plugin is unknown or refuses its arguments.
     """
-    services = here = create_services(config)
+    services = here = create_services(config, like)
     if config.run.wire_precision is not None:
         services = at_wire_precision(services, source)
     services = with_imperfections(services, config)
-    return Setup(config, source, services, here, create_metrics(config.metrics))
+    theirs = {} if like is None else dict(like.services)
+    shared = frozenset(name for name, service in services if theirs.get(name) is service)
+    metrics = create_metrics(config.metrics)
+    return Setup(config, source, services, here, metrics, shared=shared)
 
 
 def assemble(config: RunConfig) -> Setup:
@@ -305,12 +359,7 @@ def assemble(config: RunConfig) -> Setup:
     ids = chosen_ids(config.scenes, source)
     for scene_id in ids:
         try:
-            prepared = setup.prepare(scene_id)
-            setup.hashes[scene_id] = prepared.sha256
-            setup.tags[scene_id] = prepared.scene.tags
-            if prepared.scene.edits:
-                setup.edits[scene_id] = prepared.scene.edits
-            setup.ids.append(scene_id)
+            setup.admit(scene_id)
         except SceneTooShort as error:
             setup.exclusions.append(Exclusion(scene_id, error.what))
         except EditRefused as error:

@@ -36,6 +36,7 @@ from omniloop.runlog.messages import LogHeader
 from omniloop.runlog.results import RolloutResult
 from omniloop.runlog.writer import LogWriter
 from omniloop.runner.assemble import PreparedScene, Setup
+from omniloop.runner.step_metrics import write_step_metrics
 
 RESTARTS = 2
 """How often a rollout is simulated again after its renderer's session was evicted."""
@@ -64,6 +65,8 @@ class Order:
         addresses: Where services that are elsewhere shall open their sessions, by name.
         suite: Reference of the suite that it is of, if it is of one.
         queued_s: How long it waited for its turn.
+        wire_uuid: What a driver that is elsewhere shall know it by; empty if any name will do.
+        keep_steps: Whether its folder shall hold `omniloop.runner.step_metrics`.
     """
 
     job: Job
@@ -72,6 +75,8 @@ class Order:
     addresses: Mapping[str, str] = field(default_factory=dict)
     suite: Mapping[str, str] | None = None
     queued_s: float = 0.0
+    wire_uuid: str = ""
+    keep_steps: bool = False
 
 
 @dataclass
@@ -89,7 +94,7 @@ class Track:
     @property
     def calls(self) -> int:
         """Calls of services that ended so far."""
-        return 0 if self.call is None else self.call.calls
+        return self.call.calls if self.call else 0
 
 
 async def run_job(
@@ -135,6 +140,8 @@ async def run_job(
         scoring_s=round(scored_s, 6),
         wall_s=round(time.perf_counter() - began, 6),
     )
+    if order.keep_steps:
+        write_step_metrics(rollout_dir, record, setup.metrics)
     folder.finish_rollout(result, record)
     return result
 
@@ -200,6 +207,7 @@ def spec_of(setup: Setup, prepared: PreparedScene, order: Order) -> RolloutSpec:
             disturbed.ego_motion, schedule.context_start_us, schedule.end_us, seed
         ),
         skip_services_in_warmup=sync.skip_services_in_warmup, addresses=order.addresses,
+        wire_uuid=order.wire_uuid,
     )  # fmt: skip
 
 
@@ -221,8 +229,7 @@ def _header(setup: Setup, prepared: PreparedScene, job: Job, spec: RolloutSpec) 
 
 
 def _watch(setup: Setup, prepared: PreparedScene, log: LogWriter) -> Watch | None:
-    wanted = tuple(setup.config.run.stop_on)
-    if not wanted:
+    if not (wanted := tuple(setup.config.run.stop_on)):
         return None
     metrics = setup.config.metrics
     thresholds: dict[str, float] = {}
@@ -253,8 +260,7 @@ def simulated_config(setup: Setup) -> dict[str, object]:
     """The part of the config that decides what is simulated: no path, name or concurrency."""
     whole = setup.config.model_dump(mode="json")
     parts = {k: whole[k] for k in ("policy", "traffic", "controller", "ground", "renderer", "sync")}
-    disturbed = setup.config.imperfection.kinds_on
-    if disturbed:
+    if disturbed := setup.config.imperfection.kinds_on:
         parts["imperfection"] = {kind: whole["imperfection"][kind] for kind in disturbed}
     if setup.config.run.stop_on:  # their thresholds say when a rollout ends
         watched = ("collision", "offroad")
@@ -357,10 +363,9 @@ def service_timings(call: CallFunnel) -> dict[str, dict[str, object]]:
 def _facts(setup: Setup, spec: RolloutSpec, simulated: _Simulated) -> dict[str, dict[str, object]]:
     """What the sessions told, and what was injected outside of them."""
     facts = dict(simulated.call.facts)
-    if simulated.record is not None:
-        injected = facts_of(simulated.record, setup.config.imperfection, spec.latency_us)
-        if injected:
-            facts["imperfection"] = injected
+    record = simulated.record
+    if record and (injected := facts_of(record, setup.config.imperfection, spec.latency_us)):
+        facts["imperfection"] = injected
     return facts
 
 

@@ -20,11 +20,13 @@ class Address:
     Attributes:
         service: "renderer", "policy", ...
         limit: Sessions at once; None for any number.
+        owner: The request that alone has these sessions; empty where all share them.
     """
 
     service: str
     address: str
     limit: int | None = None
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class Places:
         at_least(threshold, "threshold")
         at_least(scenes_kept, "scenes_kept", 0)
         self._threshold, self._avoided, self._kept = threshold, avoided, scenes_kept
-        self._addresses: dict[tuple[str, str], Place] = {}
+        self._addresses: dict[tuple[str, str, str], Place] = {}
         self._workers: dict[str, Worker] = {}
         self._made = 0
         self._having: dict[str, Counter[str]] = {}
@@ -173,30 +175,39 @@ class Places:
             at_least(address.limit, f"sessions of {address.service} at {address.address}")
         if address.service == WORKER:
             raise ConfigError(f"'{WORKER}' is no name of a service", where=address.address)
-        key = (address.service, address.address)
+        key = (address.service, address.address, address.owner)
         there = self._addresses.get(key)
         if there is None:
-            self._addresses[key] = self._place(*key, address.limit)
+            self._addresses[key] = self._place(address.service, address.address, address.limit)
         elif there.limit != address.limit:
             raise ConfigError(
                 f"{address.service} at {address.address} has {there.limit} sessions and "
                 f"{address.limit}", remedy="give it one limit",
             )  # fmt: skip
 
-    def address(self, service: str, address: str) -> Place:
-        """An address that was added.
+    def address(self, service: str, address: str, owner: str = "") -> Place:
+        """An address that was added: that of an owner, if it has its own, else the shared one.
 
         Raises:
             ConfigError: it was not.
         """
-        place = self._addresses.get((service, address))
+        place = self._addresses.get((service, address, owner))
+        place = place or self._addresses.get((service, address, ""))
         if place is None:
-            there = [name for kind, name in self._addresses if kind == service]
+            there = [name for kind, name, _ in self._addresses if kind == service]
             raise ConfigError(
                 f"there is no {service} at '{address}'.{nearest(address, there)}",
                 remedy=f"add it first; there are: {', '.join(there) or 'none'}",
             )
         return place
+
+    def disown(self, owner: str) -> None:
+        """Forget the addresses of an owner."""
+        for key in [key for key in self._addresses if key[2] == owner]:
+            place = self._addresses.pop(key)
+            for scene in place.scenes:
+                self._forget(place.kind, scene)
+            place.scenes.clear()
 
     def add_worker(self, name: str, limit: int, finishing: int | None) -> None:
         """Add a worker; see `Worker`.

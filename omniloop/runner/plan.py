@@ -65,7 +65,7 @@ class Service:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Workload:
     """What is to be run, and on what.
 
     A rollout begins with `start_s` and one call of the renderer, if there is one; each step then
@@ -169,7 +169,7 @@ class Batch:
         """Of all services."""
         return sum(s.addresses * s.gpus for s in self.services)
 
-    def with_number(self, what: str, number: int) -> Batch:
+    def with_number(self, what: str, number: int) -> Workload:
         """The same with so many addresses of a service, or so many workers.
 
         Raises:
@@ -206,7 +206,7 @@ class Term:
     how: str
 
 
-def bound(batch: Batch) -> tuple[Term, ...]:
+def bound(batch: Workload) -> tuple[Term, ...]:
     """What the batch takes at least, by what it would be that takes it; the largest counts.
 
     The terms: for each service and for the workers, all its work over its capacity; and the
@@ -260,7 +260,7 @@ class Forecast:
         drift: By what share that pace still changed over the last half of these.
     """
 
-    batch: Batch
+    batch: Workload
     wall_s: float
     bound: tuple[Term, ...]
     bottleneck: str
@@ -314,7 +314,7 @@ class Plan:
         }
 
 
-def forecast(batch: Batch, *, exact: bool = False) -> Forecast:
+def forecast(batch: Workload, *, exact: bool = False) -> Forecast:
     """Expect something of a batch.
 
     Args:
@@ -340,7 +340,7 @@ def forecast(batch: Batch, *, exact: bool = False) -> Forecast:
     )
 
 
-def plan(batch: Batch, vary: str | None = None, *, exact: bool = False) -> Plan:
+def plan(batch: Workload, vary: str | None = None, *, exact: bool = False) -> Plan:
     """Expect something of a batch, and of 1, 2, 4, 8, ... addresses of a service.
 
     Args:

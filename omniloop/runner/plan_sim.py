@@ -12,7 +12,7 @@ import heapq
 from collections import deque
 from dataclasses import dataclass
 
-from omniloop.runner.plan import MOST_IN_FLIGHT, WORKERS, Batch
+from omniloop.runner.plan import MOST_IN_FLIGHT, WORKERS, Workload
 from omniloop.runner.scheduler import Address, Assignment, Scheduler, Task
 
 EVENTS = 300_000
@@ -62,7 +62,7 @@ class _Rollout:
         self.at = 0
 
 
-def simulate(batch: Batch, events: int | None = EVENTS) -> Simulated:
+def simulate(batch: Workload, events: int | None = EVENTS) -> Simulated:
     """Simulate a batch.
 
     Of a batch of more calls than `events`, fewer rollouts are simulated: at least eight times as
@@ -92,7 +92,7 @@ def _pace_s(ends_s: list[float], wave: int, first: int, last: int) -> float:
     return (ends_s[last * wave - 1] - ends_s[first * wave - 1]) / ((last - first) * wave)
 
 
-def _sample(batch: Batch, events: int) -> int:
+def _sample(batch: Workload, events: int) -> int:
     of_one = 3 + batch.steps * (1 + sum(s.calls for s in batch.services))
     wave = batch.at_once
     least = max(events // of_one, _WAVES * wave)
@@ -102,7 +102,7 @@ def _sample(batch: Batch, events: int) -> int:
 
 
 class _Run:
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Workload) -> None:
         self._batch = batch
         self.scheduler = Scheduler()
         self._stations: dict[tuple[str, str], _Station] = {}
@@ -190,7 +190,7 @@ class _Run:
         self._asked.clear()
 
 
-def _program(batch: Batch) -> list[tuple[int, float]]:
+def _program(batch: Workload) -> list[tuple[int, float]]:
     """What a rollout does: which of its stations it needs, and for how long [s].
 
     The first is its worker, the last one where nobody is in anybody's way.

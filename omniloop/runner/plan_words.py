@@ -12,7 +12,7 @@ from typing import Any
 from omniloop.core.errors import ConfigError, nearest
 from omniloop.runlog.folder import open_existing, read_run_yaml
 from omniloop.runlog.results import RolloutResult, read_results
-from omniloop.runner.plan import Batch, Service
+from omniloop.runner.plan import Service, Workload
 
 ORDER = ("renderer", "policy", "controller", "ground", "traffic")
 """Services, in the order in which a step calls them: renderer and policy lead."""
@@ -38,11 +38,11 @@ class Measured:
         own_s: CPU time of a worker in a step, by the service in its process that took it.
     """
 
-    batch: Batch
+    batch: Workload
     own_s: Mapping[str, float]
 
 
-def batch_from_words(words: Sequence[str], measured: Measured | None = None) -> Batch:
+def batch_from_words(words: Sequence[str], measured: Measured | None = None) -> Workload:
     """A batch as words describe it: ``rollouts=10000 renderer=118ms,addresses=2 policy=80ms``.
 
     ``NAME=TIME,KEY=VALUE`` is short for ``NAME.time=TIME NAME.KEY=VALUE``. Times have units: us, ms,
@@ -73,7 +73,7 @@ def batch_from_words(words: Sequence[str], measured: Measured | None = None) -> 
                 raise ConfigError(
                     f"{key} is not given", remedy=f"add {key}=NUMBER, or give a run's folder first"
                 )
-        return Batch(services=tuple(services), **own)
+        return Workload(services=tuple(services), **own)
     moved = sum(measured.own_s.get(name, 0.0) for name in names)
     if "loop_s" not in own:  # what is elsewhere now takes nothing of the worker
         own["loop_s"] = max(measured.batch.loop_s - moved, 0.0)
@@ -126,7 +126,7 @@ def read_measured(run_dir: Path) -> Measured:
         f"{s.name} is taken to work on one call at a time: say {s.name}.at_once or {s.name}.batch"
         for s in services
     ]
-    batch = Batch(
+    batch = Workload(
         rollouts=len(found),
         steps=steps,
         services=tuple(services),

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from omniloop.configs.overrides import overrides_of
 from omniloop.configs.schema import RunConfig
-from omniloop.core.errors import OmniloopError
+from omniloop.core.errors import OmniloopError, RunFolderError
 from omniloop.live.broker import Broker
 from omniloop.live.events import Event, Listener, RunEnded, RunStarted
 from omniloop.live.listeners import listeners_for
+from omniloop.live.prometheus import check_port
 from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup, assemble
@@ -27,7 +28,7 @@ from omniloop.runner.batch.control import RunControl, progress_of
 from omniloop.runner.batch.engine import Batch, Request, Rules
 from omniloop.runner.batch.executor import Executor, Source
 from omniloop.runner.batch.inline import Inline
-from omniloop.runner.batch.sizing import concurrency_for, per_worker, workers_for
+from omniloop.runner.batch.sizing import check_sizes, concurrency_for, per_worker, workers_for
 from omniloop.runner.job import Job
 from omniloop.runner.score_meaning import keep_meaning
 
@@ -121,11 +122,13 @@ def execute(
         InputError: something is wrong with the input; nothing has been written.
         RunFolderError: the folder exists, is in use, or cannot be written.
         ServiceError: workers cannot be had.
-        KeyboardInterrupt: Ctrl-C, or SIGTERM.
+        KeyboardInterrupt: Ctrl-C, SIGTERM, or SIGHUP.
     """
     if config.run.mqtt is not None:
         Broker.parse(config.run.mqtt)  # refused before anything starts
+    check_port(config.run.prometheus)
     setup = assemble(config)
+    check_sizes(config, len(planned_jobs(setup)))
     run_dir = Path(config.run.dir) / (config.run.name or default_name())
     resume = config.run.resume or config.run.force_new
     with RunFolder.acquire(run_dir, resume=resume) as folder:
@@ -138,6 +141,12 @@ def execute(
         if plan.todo:
             state = _until_terminated(_run(plan, listeners))
         results = folder.results([(job.scene_id, job.seed) for job in plan.jobs])
+        if state == "completed" and len(results) < len(plan.jobs):
+            raise RunFolderError(
+                f"{len(plan.jobs) - len(results)} of {len(plan.jobs)} results are gone or damaged,"
+                " though they were written", where=str(run_dir),
+                remedy="look who else changes this folder, then go on with run.resume=true",
+            )  # fmt: skip
         finished = Finished(run_dir, setup, results, resumed=before, state=state)
         finished.warnings = list(folder.warnings)
         folder.write_tables()
@@ -178,7 +187,9 @@ async def _run(plan: Plan, listeners: Sequence[Listener]) -> str:
         for listener in told:
             listener.tell(event)
 
-    with listeners_for(config.run.mqtt, True, control, _notice) as own:
+    with listeners_for(
+        config.run.mqtt, True, control, _notice, prometheus=config.run.prometheus
+    ) as own:
         told = (*listeners, *own)
         request.listeners = told
         tell(RunStarted(
@@ -197,12 +208,14 @@ async def _run(plan: Plan, listeners: Sequence[Listener]) -> str:
             ended = RunEnded("failed", error.what)
             raise
         finally:
-            if ticker is not None:
-                ticker.cancel()
-                control.state = ended.state
-                tell(progress_of(batch, request, control, before))
-            await batch.stop()
-            await setup.services.disconnect()
+            try:
+                if ticker is not None:
+                    ticker.cancel()
+                    control.state = ended.state
+                    tell(progress_of(batch, request, control, before))
+            finally:
+                await batch.stop()
+                await setup.services.disconnect()
             tell(ended)
     return ended.state
 
@@ -246,7 +259,7 @@ async def run_here(setup: Setup, folder: RunFolder, jobs: Sequence[Job]) -> None
 
 
 def _until_terminated(run: Coroutine[None, None, str]) -> str:
-    """Run a coroutine; SIGTERM ends it as Ctrl-C does.
+    """Run a coroutine; SIGTERM and SIGHUP end it as Ctrl-C does.
 
     Raises:
         KeyboardInterrupt: either came.
@@ -263,7 +276,9 @@ def _until_terminated(run: Coroutine[None, None, str]) -> str:
             task.cancel()
 
         if threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
+                    asyncio.get_running_loop().add_signal_handler(number, stop)
         return await run
 
     try:

@@ -152,7 +152,7 @@ class Scheduler:
         """Add a request; services are shared with others by kind and address.
 
         Args:
-            services: Addresses of each service that its tasks need a session of.
+            services: Addresses of each service that its tasks need a session of; its own go with it.
             weight: Share of what is scarce, against others.
             limit: Tasks in flight at most.
 
@@ -164,7 +164,7 @@ class Scheduler:
         if limit is not None:
             at_least(limit, f"limit of {name}")
         used = {
-            kind: tuple(self._places.address(kind, address) for address in addresses)
+            kind: tuple(self._places.address(kind, address, name) for address in addresses)
             for kind, addresses in (services or {}).items()
         }
         for kind, places in used.items():
@@ -180,6 +180,7 @@ class Scheduler:
             ConfigError: there is none of that name.
         """
         dropped = self._requests.remove(self._requests[name])
+        self._places.disown(name)
         self._tasks.difference_update(dropped)
         return dropped
 
@@ -292,21 +293,21 @@ class Scheduler:
                     due += [p.breaker.until_s for p in places if p.breaker.until_s is not None]
         return min((at for at in due if at > self._now_s), default=None)
 
-    def failed(self, service: str, address: str, now_s: float) -> None:
-        """An address failed a rollout; after some in a row it is avoided for a while.
+    def failed(self, service: str, address: str, now_s: float, request: str = "") -> None:
+        """An address failed a request's rollout; after some in a row it is avoided for a while.
 
         Raises:
             ConfigError: the address is unknown.
         """
-        self._places.address(service, address).breaker.failed(self._at(now_s))
+        self._places.address(service, address, request).breaker.failed(self._at(now_s))
 
-    def answered(self, service: str, address: str) -> None:
-        """An address served a rollout.
+    def answered(self, service: str, address: str, request: str = "") -> None:
+        """An address served a request's rollout.
 
         Raises:
             ConfigError: the address is unknown.
         """
-        self._places.address(service, address).breaker.answered()
+        self._places.address(service, address, request).breaker.answered()
 
     def set_concurrency(self, rollouts: int | None) -> None:
         """Have at most so many tasks in flight; None for as many as have room.
@@ -382,9 +383,8 @@ class Scheduler:
         scene = choose_scene(request.ready, affine or first, first)
         task, attempt = request.ready.pop(scene)
         worker = choose_worker(workers, scene)
-        for place in (worker.place, affine):
-            if place is not None:
-                self._places.remember(place, scene)
+        for place in (worker.place, *([affine] if affine else ())):
+            self._places.remember(place, scene)
         self._requests.took(request)
         return self._begun.begin(task, attempt, request, worker, chosen, now_s)
 

@@ -28,6 +28,7 @@ Metadata = tuple[tuple[str, str], ...]
 OWN: Metadata = ((VERSION_KEY, omniloop.__version__),)
 """What our clients tell of themselves: at first contact, and then to who understands it."""
 _DEFAULT_TIMEOUT_S = 30.0
+_RECONNECT_MS = 5_000
 _AVOIDED_S = 30.0
 """How long an address that did not answer gets no rollout that another can take."""
 
@@ -162,6 +163,19 @@ class Connection:
         """Note that a call did not get through, or was not answered in time."""
         self._failed_s = time.monotonic()
 
+    def hold(self, holder: object) -> None:
+        """Keep the running event loop's channel until `holder`, and all others, let go of it."""
+        _channel(self.address, self._settings).holders.add(holder)
+
+    async def let_go(self, holder: object) -> None:
+        """Close the running event loop's channel, unless somebody else holds it."""
+        held = _channels.get(asyncio.get_running_loop(), {})
+        found = held.get(key := _key(self.address, self._settings))
+        if found is not None:
+            found.holders.discard(holder)
+            if not found.holders:
+                await held.pop(key).channel.close()
+
     def place(self, funnel: CallFunnel, method: str, time_us: int | None) -> str:
         """Where a call went wrong, for messages: rollout, method, time and address."""
         return f"{funnel.place(self.kind, method, time_us)}, {self.address}"
@@ -273,6 +287,12 @@ class Loopback(Connection):
         super().__init__(kind, service, "in this process", settings)
         self._server = server
 
+    def hold(self, holder: object) -> None:
+        """There is no channel."""
+
+    async def let_go(self, holder: object) -> None:
+        """There is no channel."""
+
     def _begin(
         self, method: Method, request: Message | bytes, timeout_s: float, metadata: Metadata
     ) -> Any:
@@ -298,18 +318,20 @@ class _InProcess:
         self._answer.close()
 
 
-# -------------------------------------------------------------------------- channels
-
-
 def _serialised(request: Message | bytes) -> bytes:
     return request if isinstance(request, bytes) else request.SerializeToString()
 
 
 class _Channel:
-    """A channel with the stubs that were asked for."""
+    """A channel with the stubs that were asked for.
+
+    Attributes:
+        holders: Who wants it to stay.
+    """
 
     def __init__(self, channel: aio.Channel) -> None:
         self.channel = channel
+        self.holders: weakref.WeakSet[object] = weakref.WeakSet()
         self._stubs: dict[str, Any] = {}
 
     def stub(self, method: Method) -> Any:
@@ -324,18 +346,22 @@ class _Channel:
 _channels: weakref.WeakKeyDictionary[
     asyncio.AbstractEventLoop, dict[tuple[str, Tls | None, int], _Channel]
 ] = weakref.WeakKeyDictionary()
-"""One channel per address, kept as long as its event loop."""
+"""One channel per address, kept until its holders let go of it."""
+
+
+def _key(address: str, settings: Settings) -> tuple[str, Tls | None, int]:
+    return address, settings.tls, settings.max_message_mib
 
 
 def _channel(address: str, settings: Settings) -> _Channel:
     held = _channels.setdefault(asyncio.get_running_loop(), {})
-    key = (address, settings.tls, settings.max_message_mib)
+    key = _key(address, settings)
     found = held.get(key)
     if found is None:
         limit = settings.max_message_mib * MIB
         options = [
-            ("grpc.max_send_message_length", limit),
-            ("grpc.max_receive_message_length", limit),
+            *((f"grpc.max_{way}_message_length", limit) for way in ("send", "receive")),
+            ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS),  # a restarted server is found soon
         ]
         if settings.tls is None:
             channel = aio.insecure_channel(address, options)
@@ -370,5 +396,5 @@ async def wait_ready(address: str, settings: Settings, timeout_s: float, kind: s
 
 async def close_channels() -> None:
     """Close all channels of the running event loop."""
-    for channel in _channels.pop(asyncio.get_running_loop(), {}).values():
-        await channel.channel.close()
+    for found in _channels.pop(asyncio.get_running_loop(), {}).values():
+        await found.channel.close()

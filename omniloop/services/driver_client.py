@@ -137,7 +137,7 @@ class RemotePolicy(RemoteService):
             knows_us = self.peer(connection).is_omniloop
             axes = self._axes_for(connection)
             seen = [c for c in cameras if self.spec.cameras is None or c.id in self.spec.cameras]
-            uuid = new_session_uuid()
+            uuid = session.wire_uuid or new_session_uuid()
             request = pb.DriveSessionRequest(
                 session_uuid=uuid,
                 random_seed=session.seed,

@@ -20,7 +20,6 @@ from omniloop.services.connection import (
     Loopback,
     Settings,
     Tls,
-    close_channels,
     wait_ready,
 )
 from omniloop.services.pool import Lease, Pool, parse_addresses, parse_capacity
@@ -139,6 +138,8 @@ class RemoteService:
         Raises:
             ConfigError: an address does not answer, speaks another version, or two differ.
         """
+        for connection in self._pool.connections:
+            connection.hold(self)
         found = await asyncio.gather(*(self._meet(c) for c in self._pool.connections))
         self.peers = {c.address: p for c, p in zip(self._pool.connections, found, strict=True)}
         first = self._pool.connections[0].address
@@ -180,8 +181,8 @@ class RemoteService:
         return peer
 
     async def disconnect(self) -> None:
-        """Close the channels of the running event loop."""
-        await close_channels()
+        """Close its channels of the running event loop that no other service holds."""
+        await asyncio.gather(*(c.let_go(self) for c in self._pool.connections))
 
     def check_scene(self, scene: Scene) -> None:
         """Refuse a scene that some address does not serve.

@@ -19,6 +19,7 @@ from grpc import StatusCode, aio
 import omniloop
 from omniloop.core.errors import ConfigError, InputError, OmniloopError, PolicyError, SceneError
 from omniloop.services.connection import read_file
+from omniloop.services.health import Health
 from omniloop.services.rpc import MIB, VERSION_KEY, Caller, Refusal, methods_of, own_version
 from omniloop.services.status import POLICY_PREFIX
 
@@ -113,9 +114,14 @@ class Listening:
 
 
 async def start_server(
-    servicers: Sequence[Servicer], listening: Listening
+    servicers: Sequence[Servicer], listening: Listening, health: Health | None = None
 ) -> tuple[aio.Server, int]:
     """Start a server and return it with its port.
+
+    Besides the protocols it answers health checks, and tells by reflection what it serves.
+
+    Args:
+        health: What it tells; healthy for good if None.
 
     Raises:
         ConfigError: the address cannot be bound, or a TLS file cannot be read.
@@ -139,6 +145,7 @@ async def start_server(
         }
         generic = grpc.method_handlers_generic_handler(servicer.service.full_name, handlers)
         server.add_generic_rpc_handlers((generic,))
+    await (health or Health()).add_to(server, [s.service.full_name for s in servicers])
     where = f"{listening.host}:{listening.port}"
     credentials = listening.credentials()
     try:
@@ -194,7 +201,8 @@ async def serve_until_stopped(
     Args:
         started: Told the port.
     """
-    server, port = await start_server(servicers, listening)
+    health = Health()
+    server, port = await start_server(servicers, listening, health)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -207,6 +215,7 @@ async def serve_until_stopped(
             for servicer in servicers:
                 await servicer.sweep()
     finally:
+        await health.drain()
         await server.stop(grace=2.0)
         for servicer in servicers:
             await servicer.aclose()

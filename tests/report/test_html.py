@@ -177,7 +177,7 @@ def test_pictures_and_charts_are_there_with_text_alternatives(page: Page) -> Non
     assert len(pictures) == 4 + 6  # a map and a camera picture each, and of one incident three
     assert all(p.get("alt") for p in pictures)
     charts = page.all("svg")
-    assert len(charts) == 4
+    assert len(charts) == 4 + 2  # two of each rollout; where the time of the mean one went
     assert all(c["role"] == "img" and c["aria-label"] for c in charts)
     assert "camera at that time" in page.text
 

@@ -19,7 +19,7 @@ def test_a_scene_that_left_memory_comes_back_the_same_to_the_bit(settings, reque
         )
     setup = assemble(compose([*settings, "renderer=none"]))
     first = setup.prepare(setup.ids[0])
-    setup._cache.clear()
+    setup.prepared.clear()
     again = setup.prepare(setup.ids[0])
     assert again is not first
     assert scene_to_bytes(again.scene) == again.bundle == first.bundle

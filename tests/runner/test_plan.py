@@ -10,7 +10,7 @@ from omniloop.configs.compose import compose
 from omniloop.core.errors import ConfigError, RunFolderError
 from omniloop.runlog.results import RolloutResult, read_results, write_result
 from omniloop.runlog.run_yaml import to_yaml
-from omniloop.runner.plan import Batch, Service, bound, forecast, plan
+from omniloop.runner.plan import Workload, Service, bound, forecast, plan
 from omniloop.runner.plan_sim import simulate
 from omniloop.runner.plan_words import batch_from_words, read_measured, seconds_of
 from omniloop.runner.run import execute
@@ -101,7 +101,7 @@ services = st.builds(
     st.integers(1, 4),
 )
 batches = st.builds(
-    Batch,
+    Workload,
     rollouts=st.integers(1, 30),
     steps=st.integers(1, 6),
     services=st.lists(services, max_size=2, unique_by=lambda s: s.name).map(tuple),
@@ -235,7 +235,7 @@ def test_wrong_numbers_are_refused(wrong):
     with pytest.raises(ConfigError):
         Service(**{"name": "policy", "call_s": 1.0, **wrong})
     with pytest.raises(ConfigError):
-        Batch(rollouts=1, steps=1, loop_s=-1.0)
+        Workload(rollouts=1, steps=1, loop_s=-1.0)
 
 
 # -------------------------------------------------------------------------- runs

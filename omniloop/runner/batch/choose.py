@@ -9,8 +9,11 @@ from omniloop.runner.batch.inline import Inline
 from omniloop.runner.batch.local import LocalWorkers
 
 
-def executor_for(config: RunConfig, workers: int, folder: RunFolder) -> Executor:
+def executor_for(config: RunConfig, workers: int, folder: RunFolder | None) -> Executor:
     """The executor of a run.
+
+    Args:
+        folder: The run's, which its workers hold as long as they live; None without such a one.
 
     Raises:
         ConfigError: what it needs is not installed, or not to be reached.
@@ -21,4 +24,4 @@ def executor_for(config: RunConfig, workers: int, folder: RunFolder) -> Executor
         return RayWorkers(workers, config.run.hang_s, config.run.ray_address)
     if workers == 1:
         return Inline(config.run.hang_s)
-    return LocalWorkers(workers, config.run.hang_s, folder.lock)
+    return LocalWorkers(workers, config.run.hang_s, None if folder is None else folder.lock)

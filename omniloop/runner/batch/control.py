@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from omniloop.core.errors import ConfigError
-from omniloop.live.events import Progress, ServiceLoad
+from omniloop.live.events import Progress, ServiceLoad, WorkerLoad
 from omniloop.runner.batch.engine import Batch, Request, limits_of
-from omniloop.runner.batch.machine import resident_mib
+from omniloop.runner.batch.machine import cores, resident_mib
 from omniloop.runner.batch.rollouts import Beat, ServiceUse
 from omniloop.runner.batch.sizing import is_memory_short
 
@@ -48,11 +48,7 @@ class RunControl:
 
     def mind_memory(self) -> None:
         """Begin nothing more while memory is short; one rollout always may run."""
-        scheduler = self._batch.scheduler
-        cap = max(scheduler.in_flight, 1) if is_memory_short() else self.concurrency
-        if scheduler.concurrency != min(cap, self.concurrency):
-            scheduler.set_concurrency(min(cap, self.concurrency))
-            self._batch.poke()
+        mind_memory(self._batch, self.concurrency)
 
     def _soon(self, do: Callable[[], None]) -> None:
         self._loop.call_soon_threadsafe(do)
@@ -76,6 +72,15 @@ class RunControl:
         self.concurrency = rollouts
         self._batch.scheduler.set_concurrency(rollouts)
         self._batch.poke()
+
+
+def mind_memory(batch: Batch, concurrency: int) -> None:
+    """Begin nothing more while memory is short; one rollout always may run."""
+    scheduler = batch.scheduler
+    cap = max(scheduler.in_flight, 1) if is_memory_short() else concurrency
+    if scheduler.concurrency != min(cap, concurrency):
+        scheduler.set_concurrency(min(cap, concurrency))
+        batch.poke()
 
 
 def progress_of(batch: Batch, request: Request, control: RunControl, done_before: int) -> Progress:
@@ -103,7 +108,24 @@ def progress_of(batch: Batch, request: Request, control: RunControl, done_before
             1,
         ),
         services=tuple(service_loads(batch, request, beats)),
+        workers=tuple(
+            WorkerLoad(name, b.running, b.lag_ms, b.memory_mib, b.loop_s, b.cpu_s)
+            for name, b in sorted(beats.items())
+        ),
+        slots=slots_of(batch, request, control.concurrency),
+        cores=None if batch.executor.kind == "ray" else cores(),
+        queueing_s={k: round(s, 3) for k, s in sorted(batch.scheduler.queueing_s.items())},
     )
+
+
+def slots_of(batch: Batch, request: Request, concurrency: int) -> int:
+    """Rollouts at once that concurrency, workers and sessions of services allow."""
+    allowed = [concurrency, sum(w.limit for w in batch.scheduler.workers() if not w.leaving)]
+    for limits in limits_of(request.source).values():
+        sessions = [limit for limit in limits.values() if limit is not None]
+        if len(sessions) == len(limits):
+            allowed.append(sum(sessions))
+    return max(min(allowed), 1)
 
 
 def service_loads(
@@ -132,6 +154,7 @@ def service_loads(
             sessions=batch.scheduler.in_flight if state is None else state.sessions,
             limit=None if state is None else state.limit,
             avoided=state is not None and state.until_s is not None,
+            longest_s=round(max((use.longest_s for use in uses), default=0.0), 6),
         )
 
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from omniloop.core.errors import OmniloopError, RunFolderError, ServiceError
 from omniloop.live.events import Listener, RolloutEnded, RolloutStarted, WorkerLost
@@ -18,7 +19,10 @@ from omniloop.runner.job import Job, Order, unfinished
 from omniloop.runner.scheduler import Address, Assignment, Backoff, Scheduler, Task
 
 _BARREN = 3
-"""Workers that may die in a row without a rollout between them, before a run gives up."""
+"""Workers that may die in a row without a rollout between them, before a run gives up.
+
+One that dies of rollouts that were tried before does not count: these end with their attempts.
+"""
 _PASSING = ("TransientError", "SessionLost", "SessionEvicted", "WorkerDied")
 """Errors of causes that may pass; others that come again in the same words do not."""
 
@@ -110,6 +114,12 @@ class Batch:
         """Where the rollouts run."""
         return self._executor
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing can begin any more: the workers are gone for good, or the batch broke."""
+        gone = self._barren >= _BARREN and not self.scheduler.workers()
+        return gone or (self._pump is not None and self._pump.done())
+
     async def start(self) -> None:
         """Start the workers.
 
@@ -120,6 +130,7 @@ class Batch:
             self.scheduler.add_worker(worker, self._rules.per_worker)
         self.scheduler.set_concurrency(self._rules.concurrency)
         self._pump = asyncio.create_task(self._schedule())
+        self._pump.add_done_callback(self._broke_down)
 
     def add(self, request: Request) -> None:
         """Take a request; its `done` tells its end.
@@ -172,7 +183,7 @@ class Batch:
                 name = assignment.task.request
                 task = asyncio.create_task(self._rollout(assignment), name=name)
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(partial(self._rolled_out, assignment))
             due_s = self.scheduler.next_due_s()
             wait_s = None if due_s is None else max(due_s - time.monotonic(), 0.001)
             try:
@@ -180,32 +191,44 @@ class Batch:
             except TimeoutError:
                 continue
 
+    def _broke_down(self, task: asyncio.Task[None]) -> None:
+        """Nothing goes on after an error that nobody looked for: let no request wait for ever."""
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            _show(task, error)
+            for request in tuple(self._requests.values()):
+                self._fail(request, _broken(error, ""))
+
+    def _rolled_out(self, assignment: Assignment, task: asyncio.Task[None]) -> None:
+        """An attempt is over, however it ended, even if it was cancelled before it began."""
+        self._tasks.discard(task)
+        self._over(assignment)
+        self._wake.set()
+        request = self._requests.get(assignment.task.request)
+        error = None if task.cancelled() else task.exception()
+        if request is None:
+            return
+        if task.cancelled():
+            request._left.discard(Job(assignment.task.scene, assignment.task.seed))
+            self._settle(request)
+        elif isinstance(error, OmniloopError):  # the run folder, or what a worker cannot construct
+            self._fail(request, error)
+        elif isinstance(error, Exception):  # another ends the event loop, too
+            _show(task, error)
+            self._fail(request, _broken(error, assignment.task.name))
+
     async def _rollout(self, assignment: Assignment) -> None:
         """One attempt at a rollout, from its start to what follows from its end."""
         task = assignment.task
         request = self._requests.get(task.request)
         if request is None:  # it failed in the meantime
-            self._over(assignment)
             return
         job = Job(task.scene, task.seed)
         try:
             result, hung = await self._attempt(request, job, assignment)
-        except asyncio.CancelledError:
-            self._over(assignment)
-            request._left.discard(job)
-            self._settle(request)
-            raise
-        except OmniloopError as error:  # the run folder, or what a worker cannot construct
-            self._over(assignment)
-            self._fail(request, error)
+        except WorkerDied:  # before it was given the rollout, which is no attempt
+            self.scheduler.submit([task])
             return
-        except Exception as error:
-            self._over(assignment)
-            self._fail(request, ServiceError(
-                f"the run broke down: {type(error).__name__}: {error}", where=job.name,
-                remedy="go on with run.resume=true",
-            ))  # fmt: skip
-            raise
         self._judge_addresses(assignment, result)
         retry_s = None
         if result.outcome == "infrastructure_failed" and not hung:
@@ -218,12 +241,17 @@ class Batch:
             self._settle(request)
         else:
             request.retries += 1
-        self._wake.set()
 
     async def _attempt(
         self, request: Request, job: Job, assignment: Assignment
     ) -> tuple[RolloutResult, bool]:
-        """Have a worker run a rollout; return its result, and whether it hung."""
+        """Have a worker run a rollout; return its result, and whether it hung.
+
+        Raises:
+            WorkerDied: the worker was dead before it was given the rollout.
+            RunFolderError: the folder is gone, or cannot be written.
+        """
+        request.source.folder.check()
         folder, suite = request.source.folder, request.source.setup.suite
         before = request._first.setdefault(job, folder.attempts(job.scene_id, job.seed))
         order = Order(
@@ -246,6 +274,8 @@ class Batch:
             result = await self._executor.run(assignment.worker, request.source, order, simulated)
         except WorkerDied as died:
             self._lost(assignment, died)
+            if not died.began:
+                raise
             return self._after_death(request, order, died), job.name in died.hung
         self._barren = 0
         return result, False
@@ -280,12 +310,14 @@ class Batch:
         self._dead.add(worker)
         had = self.scheduler.lost(worker)
         names = tuple(f"{a.task.scene}/{a.task.seed}" for a in had)
-        for request in {a.task.request: self._requests[a.task.request] for a in had}.values():
-            self._tell(request, WorkerLost(worker, died.what, names))
-        self._barren += 1
+        for name in dict.fromkeys(a.task.request for a in had):
+            if (request := self._requests.get(name)) is not None:
+                self._tell(request, WorkerLost(worker, died.what, names))
+        self._barren += any(a.attempt == 1 for a in had) or not died.began
         task = asyncio.create_task(self._replace(worker, died), name="")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._broke_down)
 
     async def _replace(self, worker: str, died: WorkerDied) -> None:
         try:
@@ -348,6 +380,19 @@ class Batch:
     def _tell(self, request: Request, event: RolloutStarted | RolloutEnded | WorkerLost) -> None:
         for listener in request.listeners:
             listener.tell(event)
+
+
+def _broken(error: Exception, where: str) -> ServiceError:
+    return ServiceError(
+        f"the run broke down: {type(error).__name__}: {error}", where=where,
+        remedy="go on with run.resume=true",
+    )  # fmt: skip
+
+
+def _show(task: asyncio.Task[None], error: Exception) -> None:
+    """Have the event loop tell the traceback of an error that nobody looked for."""
+    context = {"message": "a batch broke down", "exception": error, "task": task}
+    asyncio.get_running_loop().call_exception_handler(context)
 
 
 def limits_of(source: Source) -> dict[str, dict[str, int | None]]:

@@ -19,9 +19,11 @@ class WorkerDied(OmniloopError):
 
     Attributes:
         hung: Names of the rollouts on which it stood still.
+        began: Whether it may have begun with the rollout that it was given last.
     """
 
     hung: frozenset[str] = frozenset()
+    began: bool = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
+from omniloop.core.errors import RunFolderError
 from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup
@@ -68,7 +69,11 @@ class Inline:
         names = ", ".join(order.job.name for order in orders)
         for order in orders:
             setup, folder = self._sources[self._of[id(order)]]
-            folder.finish_rollout(unfinished(setup, order, hung_error(order, self._hang_s or 0.0)))
+            result = unfinished(setup, order, hung_error(order, self._hang_s or 0.0))
+            try:
+                folder.finish_rollout(result)
+            except RunFolderError as error:  # then it has none, and runs again
+                sys.stderr.write(f"error: {error}\n")
         sys.stderr.write(
             f"error: the event loop stood still for {late_s:.0f} s in {names}\n"
             "  remedy: a plugin does not return; run.workers=2 kills and replaces the process of"

@@ -32,7 +32,8 @@ _ERRORS = {
 
 def frame(document: Mapping[str, Any], data: bytes = b"") -> bytes:
     """A message as it is sent."""
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    # In ASCII, as a path that is not UTF-8 holds what cannot be encoded.
+    text = json.dumps(document, separators=(",", ":")).encode("ascii")
     return b"".join((_LENGTHS.pack(len(text), len(data)), text, data))
 
 

@@ -31,7 +31,7 @@ from omniloop.runner.batch.messages import (
     order_from_json,
     order_to_json,
 )
-from omniloop.runner.batch.rollouts import Beat, Rollouts
+from omniloop.runner.batch.rollouts import Beat, Pulse, Rollouts
 from omniloop.runner.batch.worker_core import WorkerCore
 from omniloop.runner.job import Order
 
@@ -162,6 +162,7 @@ class _Actor:
                     with path.open("rb") as file:
                         while piece := file.read(_PIECE):
                             yield {"tell": "file", "name": path.name, "piece": piece}
+            yield {"tell": "beat", "beat": beat_to_json(self._core.beat())}
             yield {"tell": "ended", "result": result.to_json()}
         finally:
             shutil.rmtree(place, ignore_errors=True)
@@ -172,13 +173,13 @@ class _Actor:
 
     async def forget(self, request: str) -> None:
         """Let go of a request."""
-        self._core.forget(request)
+        await self._core.forget(request)
 
 
 @dataclass
 class _Handle:
     actor: Any
-    beat: Beat = field(default_factory=Beat)
+    pulse: Pulse = field(default_factory=Pulse)
     known: set[str] = field(default_factory=set)
     node: str = ""
 
@@ -225,7 +226,11 @@ class RayWorkers:
     ) -> RolloutResult:
         """See `Executor`."""
         ray = _ray()
-        handle = self._handles[worker]
+        handle = self._handles.get(worker)
+        if handle is None:  # it died, and is being replaced
+            gone = WorkerDied("the worker is gone", where=worker)
+            gone.began = False
+            raise gone
         handle.known.add(source.name)
         scene = self._scene(source, order.job.scene_id)
         began_s = time.monotonic()
@@ -233,7 +238,7 @@ class RayWorkers:
             source.name, source.setup.config.model_dump_json(), order_to_json(order), [scene]
         )
         try:
-            return await self._collect(answers, source, order, simulated)
+            return await self._collect(handle, answers, source, order, simulated)
         except asyncio.CancelledError:
             with contextlib.suppress(Exception):
                 ray.cancel(answers)
@@ -255,7 +260,12 @@ class RayWorkers:
             raise died from error
 
     async def _collect(
-        self, answers: Any, source: Source, order: Order, simulated: Callable[[], None]
+        self,
+        handle: _Handle,
+        answers: Any,
+        source: Source,
+        order: Order,
+        simulated: Callable[[], None],
     ) -> RolloutResult:
         """Write a rollout's folder as its files come; its result last."""
         target: Path | None = None
@@ -263,6 +273,8 @@ class RayWorkers:
             told = await reference
             if told["tell"] == "simulated":
                 simulated()
+            elif told["tell"] == "beat":
+                handle.pulse.hear(beat_from_json(told["beat"]))
             elif told["tell"] == "refused":
                 raise error_from_json(told["error"])
             elif told["tell"] == "file":
@@ -299,7 +311,7 @@ class RayWorkers:
 
     def beats(self) -> Mapping[str, Beat]:
         """See `Executor`."""
-        return {name: handle.beat for name, handle in self._handles.items()}
+        return {name: handle.pulse.read() for name, handle in self._handles.items()}
 
     async def stop(self) -> None:
         """See `Executor`."""
@@ -353,4 +365,4 @@ class RayWorkers:
         # One that does not answer is dead or stands still: its rollouts tell.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_BEAT_S):
-                handle.beat = beat_from_json(await handle.actor.beat.remote())
+                handle.pulse.hear(beat_from_json(await handle.actor.beat.remote()))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from omniloop.core.errors import ServiceError
 from omniloop.runlog.folder import RunFolder
@@ -16,6 +17,8 @@ from omniloop.runner.batch.machine import resident_mib
 from omniloop.runner.job import Order, Track, run_job, unfinished
 
 _TICK_S = 0.1
+_STEP_S = 1.0
+"""A watch that slept for longer was frozen itself, as by SIGSTOP: this time counts for nothing."""
 _AGAIN_S = 30.0
 """A hung rollout that did not end when it was told to is told again after so long."""
 
@@ -29,6 +32,15 @@ class ServiceUse:
     calls: int
     busy_s: float
     waiting_s: float
+    longest_s: float = 0.0
+
+    def __add__(self, other: ServiceUse) -> ServiceUse:
+        """Both together: busy times are added as if they did not overlap."""
+        return replace(
+            self, calls=self.calls + other.calls, busy_s=round(self.busy_s + other.busy_s, 6),
+            waiting_s=round(self.waiting_s + other.waiting_s, 6),
+            longest_s=max(self.longest_s, other.longest_s),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,12 +50,35 @@ class Beat:
     Attributes:
         lag_ms: The longest that its event loop was late since the last beat.
         running: Rollouts that it has.
+        loop_s: CPU time of its event loop's thread since its rollouts began.
+        cpu_s: CPU time of all its threads since then.
     """
 
     lag_ms: float = 0.0
     memory_mib: float = 0.0
     running: int = 0
     services: tuple[ServiceUse, ...] = ()
+    loop_s: float = 0.0
+    cpu_s: float = 0.0
+
+
+class Pulse:
+    """The beats of another process as its run hears them: no lag is lost between readings."""
+
+    def __init__(self) -> None:
+        self._beat = Beat()
+        self._lag_ms = 0.0
+
+    def hear(self, beat: Beat) -> None:
+        """Take a beat."""
+        self._beat = beat
+        self._lag_ms = max(self._lag_ms, beat.lag_ms)
+
+    def read(self) -> Beat:
+        """The newest beat, with the longest lag since the last reading."""
+        beat = replace(self._beat, lag_ms=self._lag_ms)
+        self._lag_ms = 0.0
+        return beat
 
 
 @dataclass
@@ -51,8 +86,8 @@ class _Running:
     order: Order
     track: Track
     task: asyncio.Task[RolloutResult]
+    moved_s: float
     calls: int = -1
-    moved_s: float = field(default_factory=time.monotonic)
     hung: bool = False
 
 
@@ -73,13 +108,19 @@ class Rollouts:
         self._blocked = blocked
         self._running: dict[int, _Running] = {}
         self._setups: list[Setup] = []
+        self._past: dict[tuple[str, str], ServiceUse] = {}
         self._lag_s = 0.0
+        self._began_s = (0.0, 0.0)
+        self._awake_s = 0.0
+        self._seen_s = time.monotonic()
+        self._is_opening = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin to watch the running event loop."""
         loop = asyncio.get_running_loop()
+        self._began_s = (time.thread_time(), time.process_time())
         self._thread = threading.Thread(target=self._watch, args=(loop,), name="watch", daemon=True)
         self._thread.start()
 
@@ -101,54 +142,67 @@ class Rollouts:
             self._setups.append(setup)
         track = Track(simulated=simulated)
         task = asyncio.create_task(run_job(setup, folder, order, track))
-        mine = self._running[id(track)] = _Running(order, track, task)
+        mine = self._running[id(track)] = _Running(order, track, task, self._awake_s)
         try:
             return await task
         except asyncio.CancelledError:
+            outer = asyncio.current_task()
+            if outer is not None and outer.cancelling():
+                raise  # nobody wants the rollout any more
+            error = hung_error(order, self._hang_s or 0.0)
             if not mine.hung:
-                raise
-            result = unfinished(setup, order, hung_error(order, self._hang_s or 0.0))
+                error = ServiceError(
+                    "the rollout was cancelled from within: a plugin raised CancelledError",
+                    where=order.job.name, remedy="see which service gives up its calls",
+                )  # fmt: skip
+            result = unfinished(setup, order, error)
             folder.finish_rollout(result)
             return result
         finally:
             task.cancel()
             del self._running[id(track)]
 
+    @contextlib.contextmanager
+    def opening(self) -> Iterator[None]:
+        """While plugins are constructed, which may take minutes, nothing counts as hung."""
+        self._is_opening = True
+        try:
+            yield
+        finally:
+            self._is_opening = False
+
     def forget(self, setup: Setup) -> None:
         """Let go of a setup that has no more rollouts."""
         if setup in self._setups:
             self._setups.remove(setup)
+            _add(self._past, setup)  # what it used is not forgotten
 
     def beat(self) -> Beat:
-        """How the process is now."""
+        """How the process is now; called in the event loop's thread."""
         lag_s, self._lag_s = self._lag_s, 0.0
-        used: dict[tuple[str, str], list[float]] = {}
-        for setup in tuple(self._setups):
-            for key, load in tuple(setup.loads.items()):
-                sums = used.setdefault(key, [0, 0.0, 0.0])
-                sums[0] += load.calls
-                sums[1] += load.busy_s
-                sums[2] += load.waiting_s
-        services = tuple(
-            ServiceUse(name, address, int(sums[0]), round(sums[1], 6), round(sums[2], 6))
-            for (name, address), sums in sorted(used.items())
-        )
-        return Beat(round(1e3 * lag_s, 3), resident_mib(), len(self._running), services)
+        used = dict(self._past)
+        for setup in self._setups:
+            _add(used, setup)
+        return Beat(
+            round(1e3 * lag_s, 3), resident_mib(), len(self._running),
+            tuple(used[key] for key in sorted(used)),
+            loop_s=round(time.thread_time() - self._began_s[0], 4),
+            cpu_s=round(time.process_time() - self._began_s[1], 4),
+        )  # fmt: skip
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread of its own: how late is the loop, and which rollout stands still."""
         answered = threading.Event()
-        asked_s = time.monotonic()
         while not self._stop.wait(_TICK_S):
             answered.clear()
-            asked_s = time.monotonic()
+            asked_s, asked_awake_s = time.monotonic(), self._awake()
             try:
                 loop.call_soon_threadsafe(answered.set)
             except RuntimeError:  # the loop is closed
                 return
             while not answered.wait(_TICK_S):
-                late_s = time.monotonic() - asked_s
-                self._lag_s = max(self._lag_s, late_s)
+                late_s = self._awake() - asked_awake_s
+                self._lag_s = max(self._lag_s, time.monotonic() - asked_s)
                 if self._stop.is_set():
                     return
                 if self._hang_s is not None and late_s > self._hang_s:
@@ -158,8 +212,16 @@ class Rollouts:
             if self._hang_s is not None:
                 self._end_hung(loop, self._hang_s)
 
-    def _end_hung(self, loop: asyncio.AbstractEventLoop, hang_s: float) -> None:
+    def _awake(self) -> float:
+        """Time in which a hang would have been seen [s]."""
         now_s = time.monotonic()
+        step_s, self._seen_s = now_s - self._seen_s, now_s
+        if not self._is_opening:
+            self._awake_s += min(step_s, _STEP_S)
+        return self._awake_s
+
+    def _end_hung(self, loop: asyncio.AbstractEventLoop, hang_s: float) -> None:
+        now_s = self._awake()
         for rollout in tuple(self._running.values()):
             calls = rollout.track.calls
             if calls != rollout.calls:
@@ -167,6 +229,15 @@ class Rollouts:
             elif now_s - rollout.moved_s > hang_s:
                 rollout.hung, rollout.moved_s = True, now_s - hang_s + _AGAIN_S
                 loop.call_soon_threadsafe(rollout.task.cancel)
+
+
+def _add(used: dict[tuple[str, str], ServiceUse], setup: Setup) -> None:
+    for key, load in setup.loads.items():
+        use = ServiceUse(
+            *key, load.calls, round(load.busy_s, 6), round(load.waiting_s, 6),
+            round(load.longest_s, 6),
+        )  # fmt: skip
+        used[key] = used[key] + use if key in used else use
 
 
 def hung_error(order: Order, hang_s: float) -> ServiceError:

@@ -46,20 +46,27 @@ def _is_on_gpu(config: RunConfig) -> bool:
 
 
 def concurrency_for(setup: Setup, workers: int) -> int:
-    """Rollouts at once over all workers: as asked, one per core up to 8, or what services hold.
+    """Rollouts at once over all workers: as asked, one per core up to 8, or what services hold."""
+    wanted = setup.config.run.concurrency
+    if isinstance(wanted, int):
+        return wanted
+    return max(workers, min(cores(), 8), setup.services.capacity or 0)
+
+
+def check_sizes(config: RunConfig, planned: int) -> None:
+    """Find numbers that do not fit together before anything is written.
 
     Raises:
         ConfigError: more workers are asked for than rollouts at once.
     """
-    wanted = setup.config.run.concurrency
-    if isinstance(wanted, int):
-        if isinstance(setup.config.run.workers, int) and wanted < workers:
+    workers, concurrency = config.run.workers, config.run.concurrency
+    if isinstance(workers, int) and isinstance(concurrency, int):
+        workers = min(workers, planned)
+        if concurrency < workers:
             raise ConfigError(
-                f"{workers} workers cannot share {wanted} rollout(s) at once", where="run.concurrency",
-                remedy=f"give at least {workers}, or fewer run.workers",
+                f"{workers} workers cannot share {concurrency} rollout(s) at once",
+                where="run.concurrency", remedy=f"give at least {workers}, or fewer run.workers",
             )  # fmt: skip
-        return wanted
-    return max(workers, min(cores(), 8), setup.services.capacity or 0)
 
 
 def per_worker(setup: Setup) -> int:

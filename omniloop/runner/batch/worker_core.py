@@ -75,6 +75,7 @@ class WorkerCore:
     def __init__(self, rollouts: Rollouts) -> None:
         self._rollouts = rollouts
         self._open: dict[str, _Open] = {}
+        self._last: Setup | None = None
         self._opening = asyncio.Lock()
 
     async def run(
@@ -100,10 +101,12 @@ class WorkerCore:
         async with self._opening:
             if request not in self._open:
                 scenes = SentScenes()
-                setup = construct(RunConfig.model_validate_json(config), scenes)
+                with self._rollouts.opening():
+                    setup = construct(RunConfig.model_validate_json(config), scenes, self._last)
                 setup.bundles = scenes.bundles
-                await setup.services.connect()
+                await setup.connect()
                 self._open[request] = _Open(setup, scenes)
+                self._last = setup
         opened = self._open[request]
         scene_id = order.job.scene_id
         async with opened.fetching.setdefault(scene_id, asyncio.Lock()):
@@ -113,11 +116,12 @@ class WorkerCore:
         folder = RunFolder.joined(run_dir)
         return await self._rollouts.run(opened.setup, folder, order, simulated)
 
-    def forget(self, request: str) -> None:
-        """Let go of a request."""
+    async def forget(self, request: str) -> None:
+        """Let go of a request; services that another may share stay."""
         opened = self._open.pop(request, None)
         if opened is not None:
             self._rollouts.forget(opened.setup)
+            await opened.setup.leave()
 
     def beat(self) -> Beat:
         """How this process is."""
@@ -126,5 +130,6 @@ class WorkerCore:
     async def close(self) -> None:
         """Let go of what the event loop holds of services elsewhere."""
         self._rollouts.stop()
-        for opened in self._open.values():
-            await opened.setup.services.disconnect()
+        for setup in (*(opened.setup for opened in self._open.values()), self._last):
+            if setup is not None:
+                await setup.services.disconnect()

@@ -1,0 +1,148 @@
+"""A daemon in this process on a real port, drivers beside it, and a client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import Message
+from grpc import aio
+
+from omniloop.configs.compose import compose
+from omniloop.core.contracts import Observation, Plan, PolicySpec
+from omniloop.core.local import as_service
+from omniloop.core.registry import create
+from omniloop.runner.daemon import Daemon, DaemonRules
+from omniloop.scenes.embedded import EmbeddedScenes
+from omniloop.services.driver_server import EgodriverServicer
+from omniloop.services.protos import runtime_pb2 as pb
+from omniloop.services.roles import servicers
+from omniloop.services.rpc import Caller, methods_of
+from omniloop.services.runtime_server import RuntimeServicer
+from omniloop.services.serving import Listening, start_server
+from omniloop.services.shelf import SceneShelf
+
+SHORT = ("renderer=none", "metrics=alpasim", "sync.duration_s=1.0")
+_SERVICE = pb.DESCRIPTOR.services_by_name["RuntimeService"]
+
+
+class Client:
+    """Calls RuntimeService."""
+
+    def __init__(self, port: int) -> None:
+        limits = [("grpc.max_receive_message_length", 100 << 20)]
+        self.channel = aio.insecure_channel(f"127.0.0.1:{port}", limits)
+
+    def call(self, name: str, request: Message, metadata: Any = None) -> Any:
+        """Begin a call; await it for its reply, or cancel it."""
+        method = methods_of(_SERVICE)[name]
+        return self.channel.unary_unary(
+            method.path, method.request.SerializeToString, method.reply.FromString
+        )(request, metadata=metadata, timeout=60)
+
+    def simulate(
+        self,
+        *specs: tuple[str, int] | tuple[str, int, list[str]],
+        drivers: tuple[int, ...] = (),
+        at_once: int = 2,
+        metadata: Any = None,
+    ) -> Any:
+        """Begin to simulate: scene, number of rollouts, and session uuids if there are any."""
+        addresses = [
+            pb.SimulationRequest.DriverAddress(ip="127.0.0.1", port=port) for port in drivers
+        ]
+        rollouts = [
+            pb.RolloutSpec(
+                scenario_id=scene, nr_rollouts=count, session_uuids=uuids[0] if uuids else []
+            )
+            for scene, count, *uuids in specs
+        ]
+        request = pb.SimulationRequest(
+            available_drivers=addresses, rollout_specs=rollouts, n_concurrent_per_driver=at_once
+        )
+        return self.call("simulate", request, metadata)
+
+
+class Watched(EgodriverServicer):
+    """A driver server that knows which sessions it had, and how many are open."""
+
+    def __init__(self, policy: Any) -> None:
+        super().__init__(as_service("policy", policy), SceneShelf(EmbeddedScenes()))
+        self.began: list[str] = []
+        self.seeds: list[int] = []
+        self.open = self.most = 0
+
+    async def start_session(self, request: Any, caller: Caller) -> Any:
+        self.began.append(request.session_uuid)
+        self.seeds.append(request.random_seed)
+        self.open += 1
+        self.most = max(self.most, self.open)
+        return await super().start_session(request, caller)
+
+    async def close_session(self, request: Any, caller: Caller) -> Any:
+        self.open -= 1
+        return await super().close_session(request, caller)
+
+
+class Slow:
+    """Stands where it is, and thinks for long about it."""
+
+    spec = PolicySpec(horizon_s=2.0)
+
+    def __init__(self, takes_s: float) -> None:
+        self._takes_s = takes_s
+        self._inner = create("policy", "brake_to_stop", {})
+
+    async def plan(self, observation: Observation) -> Plan:
+        await asyncio.sleep(self._takes_s)
+        return self._inner.plan(observation)
+
+
+@contextlib.asynccontextmanager
+async def driver(policy: Any) -> AsyncIterator[tuple[Watched, int]]:
+    """Serve a policy."""
+    servicer = Watched(policy)
+    server, port = await start_server([servicer], Listening())
+    try:
+        yield servicer, port
+    finally:
+        await server.stop(None)
+
+
+@contextlib.asynccontextmanager
+async def service(kind: str, name: str, port: int = 0) -> AsyncIterator[int]:
+    """Serve a plugin of any kind."""
+    plugin = as_service(kind, create(kind, name, {}))
+    shelf = SceneShelf(EmbeddedScenes())
+    server, port = await start_server(servicers(kind, plugin, shelf), Listening(port=port))
+    try:
+        yield port
+    finally:
+        await server.stop(None)
+
+
+@contextlib.asynccontextmanager
+async def daemon(runs: Path, *settings: str, **rules: Any) -> AsyncIterator[tuple[Daemon, Client]]:
+    """Run a daemon."""
+    found = Daemon(compose([*SHORT, *settings]), DaemonRules(runs, **rules))
+    await found.start()
+    server, port = await start_server([RuntimeServicer(found)], Listening())
+    client = Client(port)
+    try:
+        yield found, client
+    finally:
+        await client.channel.close()
+        found.cancel()
+        await found.drained()
+        await server.stop(None)
+        await found.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
