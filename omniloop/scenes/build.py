@@ -30,6 +30,9 @@ STATIC_RADIUS_M = 0.5
 Boxes of parked cars jitter: in Argoverse 2 sensor logs half of them by 0.2 to 0.5 m.
 """
 
+MAX_UNPACKED_BYTES = 512 << 20
+"""Of a gzipped file: one of a megabyte can hold a gigabyte of zeros."""
+
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _COPY_AGAIN = "copy the file again from the dataset"
 
@@ -259,19 +262,33 @@ def damaged(what: str, where: str) -> SceneError:
     return SceneError(what, where=where, remedy=_COPY_AGAIN)
 
 
+def read_bytes(path: Path) -> bytes:
+    """Read a file, unpacked if its name ends in ``.gz``.
+
+    Raises:
+        SceneError: it cannot be read, is cut off, or unpacks to more than `MAX_UNPACKED_BYTES`.
+    """
+    try:
+        if path.suffix != ".gz":
+            return path.read_bytes()
+        with gzip.open(path) as file:
+            data = file.read(MAX_UNPACKED_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise damaged(f"cannot be read: {error}", str(path)) from error
+    if len(data) > MAX_UNPACKED_BYTES:
+        raise damaged(f"unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB", str(path))
+    return data
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file, gzipped if its name ends in ``.gz``.
 
     Raises:
-        SceneError: it cannot be read, is cut off, or is not JSON.
+        SceneError: as of `read_bytes`, or it is not JSON.
     """
+    data = read_bytes(path)
     try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
         return json.loads(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise damaged(f"cannot be read: {error}", str(path)) from error
     except (ValueError, RecursionError) as error:  # undecodable, no JSON, too deep, too many digits
         raise damaged(f"is not JSON: {error}", str(path)) from error
 

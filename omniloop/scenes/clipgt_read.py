@@ -11,26 +11,11 @@ from omniloop.core.cameras import Camera
 from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Times, Trajectory
-from omniloop.core.scene import Actor, ActorClass, Track, VectorMap
+from omniloop.core.scene import Actor, Track, VectorMap
 from omniloop.scenes.clipgt_map import poses_of, read_map
 from omniloop.scenes.clipgt_rig import read_rig_json
 from omniloop.scenes.clipgt_tables import TableReader
-
-_CLASSES = {
-    ActorClass.CAR: ("automobile", "other_vehicle", "vehicle", "car"),
-    ActorClass.PEDESTRIAN: ("pedestrian", "person"),
-    ActorClass.CYCLIST: ("bicycle", "cyclist", "motorcycle", "motorcyclist", "rider"),
-    ActorClass.TRUCK: (
-        "truck",
-        "bus",
-        "heavy_truck",
-        "large_vehicle",
-        "train_or_tram_car",
-        "trolley_bus",
-        "trailer",
-    ),
-}
-_CLASS_OF = {name: kind for kind, names in _CLASSES.items() for name in names}
+from omniloop.scenes.labels import class_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +90,7 @@ class _Reader:
             kept = index[np.isfinite(poses[index]).all(axis=1)]
             kept = kept[np.concatenate([[True], np.diff(stamps[kept]) > 0])[: len(kept)]]
             if len(kept) and np.isfinite(sizes[kept[0]]).all():
-                kind = _CLASS_OF.get(categories[kept[0]].lower(), ActorClass.OTHER)
+                kind = class_of(categories[kept[0]])
                 actor = Actor(name, kind, categories[kept[0]], sizes[kept[0]])
                 tracks.append(_track(actor, stamps[kept], poses[kept]))
         return tuple(tracks)

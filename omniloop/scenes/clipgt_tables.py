@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Times
+from omniloop.scenes.parquet_size import check_parquet_size
 
 VERSION = 1
 
@@ -121,6 +122,7 @@ class TableReader:
         if data is None:
             return
         try:
+            check_parquet_size(data)
             file = pq.ParquetFile(pa.BufferReader(data))
             # Not by the columns' metadata: pyarrow 26 aborts on some that are damaged.
             if file.metadata.num_rows > _MAX_ROWS:

@@ -17,7 +17,7 @@ from omniloop.core import geometry
 from omniloop.core.cameras import default_camera
 from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
-from omniloop.core.scene import ActorClass, Lane, MarkStyle, Polyline, Scene, VectorMap
+from omniloop.core.scene import Lane, MarkStyle, Polyline, Scene, VectorMap
 from omniloop.scenes.clipgt_rig import rig_json
 from omniloop.scenes.clipgt_tables import (
     FEATURE_TABLES,
@@ -31,19 +31,11 @@ from omniloop.scenes.clipgt_tables import (
     vectors,
     write_table,
 )
+from omniloop.scenes.labels import CATEGORY
 
 HALF_LANE_M = 1.75
 """Where a lane's sides are unknown, its rails run this far from its centre line: half of
 the 3.5 m of a European main road (RAA, RAL)."""
-
-CATEGORY = {
-    ActorClass.CAR: "automobile",
-    ActorClass.TRUCK: "heavy_truck",
-    ActorClass.PEDESTRIAN: "person",
-    ActorClass.CYCLIST: "rider",
-    ActorClass.OTHER: "other",
-}
-"""Categories that NVIDIA's readers take for these classes."""
 
 _NO_LANE = "none"
 

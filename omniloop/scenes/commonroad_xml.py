@@ -5,9 +5,7 @@ The format is CommonRoad 2020a (XML_commonRoad_XSD.xsd of commonroad-io).
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from pathlib import Path
 from typing import NoReturn
 from xml.etree import ElementTree
@@ -18,6 +16,7 @@ import numpy as np
 
 from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
+from omniloop.scenes.build import read_bytes
 
 VERSION = "2020a"
 
@@ -36,17 +35,7 @@ def read_root(path: Path) -> Element:
         SceneError: unreadable, cut off, not XML, with a document type, or not CommonRoad
             2020a.
     """
-    try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise SceneError(
-            f"cannot be read: {error}",
-            where=str(path),
-            remedy="copy the file again from its source",
-        ) from error
-    root = parse_xml(data, str(path))
+    root = parse_xml(read_bytes(path), str(path))
     version = root.get("commonRoadVersion")
     if root.tag != "commonRoad" or version != VERSION:
         found = f"<{root.tag}>" if root.tag != "commonRoad" else f"CommonRoad version {version!r}"

@@ -12,15 +12,19 @@ import hashlib
 import io
 import os
 import zipfile
-import zlib
 from pathlib import Path
 
 from omniloop.core.errors import SceneError
 from omniloop.core.scene import Scene
+from omniloop.scenes.archive import EPOCH, SceneArchive
 from omniloop.scenes.build import existing, safe_id, unknown_scene
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+_MEMBERS = (
+    "scene.json", "ego.parquet", "tracks.parquet", "map.json", "map_points.parquet",
+    "ground.parquet",
+)  # fmt: skip
+_MAX_JSON_BYTES = 64 << 20
+_MAX_MEMBER_BYTES = 256 << 20
 _EXPECTED = "give a native scene bundle, or a folder that holds some as *.zip"
 
 
@@ -36,7 +40,7 @@ def scene_to_bytes(scene: Scene) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
-            info = zipfile.ZipInfo(name, _EPOCH)
+            info = zipfile.ZipInfo(name, EPOCH)
             info.create_system = 3  # else it differs between Windows and the rest
             info.external_attr = 0o644 << 16
             archive.writestr(info, members[name])
@@ -55,14 +59,8 @@ def scene_from_bytes(data: bytes, where: str) -> Scene:
     Raises:
         SceneError: the zip is damaged, a member is missing or wrong, or its version is newer.
     """
-    from omniloop.scenes.native_codec import decode_members
-
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
-    except _BROKEN_ZIP as error:
-        raise _damaged(error, where) from error
-    return decode_members(members, where)
+    with SceneArchive(data, where) as archive:
+        return _scene_in(archive)
 
 
 def scene_hash(scene: Scene) -> str:
@@ -89,7 +87,7 @@ def write_bundle(scene: Scene, path: str | Path) -> Path:
         raise SceneError(
             f"the bundle cannot be written: {error}",
             where=str(target),
-            remedy="give the path of a file, such as scenes/my_scene.zip, in a writable folder",
+            remedy="give the path of a file, such as scenes/my_scene.zip, in a writable folder with space left",
         ) from error
     return target
 
@@ -130,12 +128,8 @@ class NativeScenes:
         index = self._index()
         if scene_id not in index:
             raise unknown_scene(scene_id, index, self._path, _EXPECTED)
-        path = index[scene_id]
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise _damaged(error, str(path)) from error
-        return scene_from_bytes(data, str(path))
+        with SceneArchive(index[scene_id]) as archive:
+            return _scene_in(archive)
 
     def _index(self) -> dict[str, Path]:
         if self._by_id is None:
@@ -153,26 +147,25 @@ class NativeScenes:
         return self._by_id
 
 
+def _scene_in(archive: SceneArchive) -> Scene:
+    from omniloop.scenes.native_codec import decode_members
+
+    members = {
+        name: archive.read(name, _MAX_JSON_BYTES if name.endswith(".json") else _MAX_MEMBER_BYTES)
+        for name in archive.names
+        if name in _MEMBERS or name.startswith("frames/")
+    }
+    return decode_members(members, archive.where)
+
+
 def _scene_id(path: Path) -> str:
     from omniloop.scenes.native_codec import read_scene_doc
 
-    try:
-        with zipfile.ZipFile(path) as archive:
-            data = archive.read("scene.json")
-    except KeyError as error:
-        raise SceneError(
-            "member 'scene.json' is missing",
-            where=str(path),
-            remedy="move it out of the folder if it is no scene bundle, else write it again",
-        ) from error
-    except _BROKEN_ZIP as error:
-        raise _damaged(error, str(path)) from error
+    with SceneArchive(path) as archive:
+        if "scene.json" not in archive:
+            raise SceneError(
+                "member 'scene.json' is missing", where=str(path),
+                remedy="move it out of the folder if it is no scene bundle, else write it again",
+            )  # fmt: skip
+        data = archive.read("scene.json", _MAX_JSON_BYTES)
     return safe_id(read_scene_doc(data, str(path)).id, str(path))
-
-
-def _damaged(error: Exception, where: str) -> SceneError:
-    return SceneError(
-        f"not a readable zip: {str(error) or type(error).__name__}",
-        where=where,
-        remedy="copy the file again, or write the bundle again from its source",
-    )

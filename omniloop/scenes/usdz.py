@@ -8,8 +8,8 @@ from typing import Any
 
 from omniloop.core.errors import ConfigError, SceneError
 from omniloop.core.scene import Scene, Vehicle
+from omniloop.scenes.archive import SceneArchive
 from omniloop.scenes.build import existing, unknown_scene
-from omniloop.scenes.usdz_archive import UsdzArchive
 from omniloop.scenes.usdz_layers import LAYERS, read_exact
 from omniloop.scenes.usdz_read import METADATA, PublicLayers, read_metadata, scene_id_of
 from omniloop.scenes.usdz_rig import vehicle_of
@@ -32,7 +32,7 @@ def read_usdz(path: str | Path, *, vehicle: Vehicle | None = None, exact: bool =
     Raises:
         SceneError: it is damaged or hostile, a member is missing, or a key is wrong.
     """
-    with UsdzArchive(Path(path)) as archive:
+    with SceneArchive(Path(path)) as archive:
         scene_id = scene_id_of(read_metadata(archive), archive.place(METADATA))
         public = PublicLayers(archive, vehicle)
         held = read_exact(archive) if exact else None
@@ -112,7 +112,7 @@ class UsdzScenes:
         if self._by_id is None:
             by_id: dict[str, Path] = {}
             for path in self._files:
-                with UsdzArchive(path) as archive:
+                with SceneArchive(path) as archive:
                     scene_id = scene_id_of(read_metadata(archive), archive.place(METADATA))
                 if scene_id in by_id:
                     raise SceneError(

@@ -16,9 +16,9 @@ from typing import Any
 
 from omniloop.core.errors import SceneError
 from omniloop.core.scene import FirstFrame, Scene
+from omniloop.scenes.archive import SceneArchive
 from omniloop.scenes.build import damaged, member
 from omniloop.scenes.native_codec import decode_members, encode_members
-from omniloop.scenes.usdz_archive import UsdzArchive
 from omniloop.scenes.usdz_documents import MAX_JSON_BYTES, items, json_bytes, mapping, parse_json
 
 SCHEMA = "omniloop-usdz"
@@ -99,7 +99,7 @@ def exact_members(
     return members | {LIST: json_bytes(document)}
 
 
-def read_exact(archive: UsdzArchive) -> Exact | None:
+def read_exact(archive: SceneArchive) -> Exact | None:
     """Read the private members; None if the archive has none.
 
     Raises:
@@ -133,7 +133,7 @@ def read_exact(archive: UsdzArchive) -> Exact | None:
     return Exact(scene, unchanged)
 
 
-def _unchanged(archive: UsdzArchive, written: Mapping[str, Any]) -> frozenset[str]:
+def _unchanged(archive: SceneArchive, written: Mapping[str, Any]) -> frozenset[str]:
     changed: set[str] = set()
     there = [name for name in archive.names if layers_of(name)]
     for name in [*written, *(name for name in there if name not in written)]:
@@ -146,7 +146,7 @@ def _unchanged(archive: UsdzArchive, written: Mapping[str, Any]) -> frozenset[st
 
 
 def _frame(
-    entry: Any, private: Mapping[str, bytes], archive: UsdzArchive, where: str
+    entry: Any, private: Mapping[str, bytes], archive: SceneArchive, where: str
 ) -> FirstFrame:
     name = member(entry, "member", where)
     camera, capture = member(entry, "camera_id", where), member(entry, "capture_us", where)

@@ -9,8 +9,8 @@ from urllib.parse import quote
 from omniloop.core.cameras import Camera
 from omniloop.core.errors import SceneError
 from omniloop.core.scene import FirstFrame, HeightRaster, Scene, Track, VectorMap, Vehicle
+from omniloop.scenes.archive import SceneArchive
 from omniloop.scenes.build import damaged, member, safe_id
-from omniloop.scenes.usdz_archive import UsdzArchive
 from omniloop.scenes.usdz_documents import MAX_JSON_BYTES, numbers, parse_json, parse_yaml
 from omniloop.scenes.usdz_layers import (
     CALIBRATION,
@@ -37,7 +37,7 @@ _TABLE = ".parquet"
 _LANES = ("lane", "dw_lane")
 
 
-def read_metadata(archive: UsdzArchive) -> dict[str, Any]:
+def read_metadata(archive: SceneArchive) -> dict[str, Any]:
     """Read ``metadata.yaml``.
 
     Raises:
@@ -65,7 +65,7 @@ class PublicLayers:
         vehicle: Ego's vehicle whatever the archive says; None takes it from there.
     """
 
-    def __init__(self, archive: UsdzArchive, vehicle: Vehicle | None) -> None:
+    def __init__(self, archive: SceneArchive, vehicle: Vehicle | None) -> None:
         self._archive = archive
         self._vehicle = vehicle
 

@@ -12,23 +12,11 @@ from typing import Any
 import numpy as np
 
 from omniloop.core.errors import SceneError
-from omniloop.core.scene import Actor, ActorClass, Scene, Track
+from omniloop.core.scene import Actor, Scene, Track
 from omniloop.scenes.build import damaged, member
-from omniloop.scenes.clipgt_write import CATEGORY
+from omniloop.scenes.labels import alpasim_label, class_of
 from omniloop.scenes.usdz_documents import increasing, items, mapping, numbers, times
 
-_CLASSES = {
-    ActorClass.CAR: ("car", "automobile", "vehicle", "other_vehicle", "van", "suv"),
-    ActorClass.TRUCK: (
-        "truck", "bus", "trailer", "heavy_truck", "large_vehicle", "train_or_tram_car",
-        "trolley_bus", "construction_vehicle",
-    ),
-    ActorClass.PEDESTRIAN: ("pedestrian", "person", "stroller"),
-    ActorClass.CYCLIST: ("bicycle", "cyclist", "rider", "motorcycle", "motorcyclist"),
-}  # fmt: skip
-"""Labels of NVIDIA's recordings by the class that the video model gets (alpasim.md 1.8)."""
-
-_CLASS_OF = {label: kind for kind, labels in _CLASSES.items() for label in labels}
 _CONTROLLABLE = "CONTROLLABLE"
 _FEWEST = 2
 """Samples that AlpaSim needs to interpolate a track."""
@@ -81,7 +69,7 @@ def _track(name: Any, label: Any, flags: Any, stamps: Any, poses: Any, size: Any
     dims = numbers(size, (3,), "cuboids_dims", where)
     if (dims <= 0).any():
         raise damaged(f"its box has the size {dims.tolist()} m", where)
-    kind = _CLASS_OF.get(str(label).lower(), ActorClass.OTHER)
+    kind = class_of(str(label))
     static = not _is_controllable(flags, where)
     try:
         return Track(
@@ -118,7 +106,7 @@ def tracks_document(scene: Scene) -> dict[str, Any]:
         scene.id: {
             "tracks_data": {
                 "tracks_id": [track.actor.id for track, _ in kept],
-                "tracks_label_class": [_label(track.actor) for track, _ in kept],
+                "tracks_label_class": [alpasim_label(track.actor) for track, _ in kept],
                 "tracks_flags": [
                     [] if track.actor.is_static else ["DYNAMIC", _CONTROLLABLE] for track, _ in kept
                 ],
@@ -130,8 +118,3 @@ def tracks_document(scene: Scene) -> dict[str, Any]:
             },
         }
     }
-
-
-def _label(actor: Actor) -> str:
-    known = _CLASS_OF.get(actor.label.lower())
-    return actor.label if known is actor.actor_class else CATEGORY[actor.actor_class]

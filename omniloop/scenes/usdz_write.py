@@ -21,10 +21,10 @@ import omniloop
 from omniloop.core.cameras import Camera, default_camera
 from omniloop.core.errors import SceneError
 from omniloop.core.scene import FirstFrame, Scene
+from omniloop.scenes.archive import BROKEN_ZIP, EPOCH, SceneArchive
 from omniloop.scenes.build import safe_id
 from omniloop.scenes.clipgt import clip_id_of
 from omniloop.scenes.clipgt_write import tables_of
-from omniloop.scenes.usdz_archive import BROKEN_ZIP, EPOCH, UsdzArchive
 from omniloop.scenes.usdz_documents import MAX_JSON_BYTES, json_bytes, parse_json
 from omniloop.scenes.usdz_ground import ground_mesh
 from omniloop.scenes.usdz_layers import (
@@ -51,7 +51,7 @@ _PNG = b"\x89PNG"
 class _Kept:
     """A member of another archive that is copied, `name` there."""
 
-    archive: UsdzArchive
+    archive: SceneArchive
     name: str
 
 
@@ -73,7 +73,7 @@ def write_usdz(
     safe_id(scene.id, f"scene {scene.id}")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     with contextlib.ExitStack() as stack:
-        old = stack.enter_context(UsdzArchive(Path(keep_from))) if keep_from is not None else None
+        old = stack.enter_context(SceneArchive(Path(keep_from))) if keep_from is not None else None
         members = _members(scene, exact, old)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def write_usdz(
         except BROKEN_ZIP as error:
             raise SceneError(
                 f"the archive cannot be written: {error}", where=str(target),
-                remedy="give the path of a file, such as scenes/my_scene.usdz, in a writable folder",
+                remedy="give the path of a file, such as scenes/my_scene.usdz, in a writable folder with space left",
             ) from error  # fmt: skip
         finally:
             with contextlib.suppress(OSError):
@@ -91,7 +91,7 @@ def write_usdz(
     return target
 
 
-def _members(scene: Scene, exact: bool, old: UsdzArchive | None) -> dict[str, bytes | _Kept]:
+def _members(scene: Scene, exact: bool, old: SceneArchive | None) -> dict[str, bytes | _Kept]:
     """Members by name, in the order of the archive."""
     if len(scene.ego) < 2:
         raise SceneError(
@@ -226,7 +226,7 @@ def _as_jpeg(frame: FirstFrame, where: str) -> bytes:
 # --------------------------------------------------------------- what another archive has
 
 
-def _kept(public: Mapping[str, Any], old: UsdzArchive) -> dict[str, bytes | _Kept]:
+def _kept(public: Mapping[str, Any], old: SceneArchive) -> dict[str, bytes | _Kept]:
     """Members of another archive that are not written anew, by their name here.
 
     Tables of ``map_data/``, which AlpaSim would prefer to the map that is written, move to

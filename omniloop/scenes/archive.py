@@ -1,14 +1,17 @@
-"""Members of an untrusted USDZ archive: named, bounded, never written to disk.
+"""Members of an untrusted zip with a scene: named, bounded, never written to disk.
 
-A foreign archive also holds checkpoints of gigabytes. Nothing is unpacked: only members that
-a reader asks for are opened, and of these no more is read than their kind may have. Names
+A USDZ archive also holds checkpoints of gigabytes; a log of a stranger brings a native bundle.
+Nothing is unpacked: only members that a reader asks for are opened, and of these no more is
+read than their kind may have. Names
 that lead out of a folder, links and members of one name are refused even where nobody asks
 for them, as another program might unpack them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import re
 import stat
 import struct
@@ -17,6 +20,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from omniloop.core.errors import SceneError
 
@@ -46,32 +50,32 @@ _AGAIN = "copy the file again, or write it again from its source"
 _HOSTILE = "do not use the file: nothing that writes scenes makes such a member"
 
 
-class UsdzArchive:
+class SceneArchive:
     """An open archive; close it, or use it in a with statement.
 
     Args:
-        path: The file.
+        source: The file's path, or what it holds.
+        where: Its name for errors; None takes the path.
 
     Raises:
-        SceneError: it cannot be read or is no zip, or a member's name leads out of a folder,
-            is a link, or is there twice.
+        SceneError: it cannot be read, is no regular file or no zip, or a member's name leads
+            out of a folder, is a link, or is there twice.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.where = str(path)
+    def __init__(self, source: Path | bytes, where: str | None = None) -> None:
+        self.where = where or (str(source) if isinstance(source, Path) else "the archive")
         self._left_bytes = _MAX_TOTAL_BYTES
-        try:
-            _check_directory(path, self.where)
-            self._zip = zipfile.ZipFile(path)
-        except BROKEN_ZIP as error:
-            raise self._damaged(error) from error
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(self._opened(source))
+                _check_directory(file, self.where)
+                self._zip = stack.enter_context(zipfile.ZipFile(file))
+            except BROKEN_ZIP as error:
+                raise self._damaged(error) from error
             self._infos = self._checked()
-        except SceneError:
-            self._zip.close()
-            raise
+            self._stack = stack.pop_all()
 
-    def __enter__(self) -> UsdzArchive:
+    def __enter__(self) -> SceneArchive:
         return self
 
     def __exit__(
@@ -80,7 +84,7 @@ class UsdzArchive:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._zip.close()
+        self._stack.close()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -170,6 +174,13 @@ class UsdzArchive:
         """A member's size, as the archive says."""
         return self._infos[name].file_size
 
+    def _opened(self, source: Path | bytes) -> BinaryIO:
+        if isinstance(source, bytes):
+            return io.BytesIO(source)
+        if source.exists() and not source.is_file():  # opening a pipe would wait without end
+            raise ValueError("it is no regular file")
+        return source.open("rb")
+
     def _damaged(self, error: Exception) -> SceneError:
         what = str(error) or type(error).__name__
         return SceneError(f"not a readable zip: {what}", where=self.where, remedy=_AGAIN)
@@ -195,25 +206,24 @@ class UsdzArchive:
         return SceneError(f"member {name!r:.200} {what}", where=self.where, remedy=_HOSTILE)
 
 
-def _check_directory(path: Path, where: str) -> None:
+def _check_directory(file: BinaryIO, where: str) -> None:
     """Refuse a list of members that would fill the memory before any of them is looked at."""
     end, locator = struct.Struct("<4s4H2LH"), struct.Struct("<4sLQL")
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(size - end.size - 0xFFFF - locator.size, 0))
-        tail = file.read()
-        at = tail.rfind(b"PK\x05\x06")
-        if at < 0 or at + end.size > len(tail):
-            raise zipfile.BadZipFile("it has no end of the list of members: is the file cut off?")
-        directory_bytes = end.unpack_from(tail, at)[5]
-        if at >= locator.size and tail[at - locator.size :][:4] == b"PK\x06\x07":
-            file.seek(locator.unpack_from(tail, at - locator.size)[2])
-            record = file.read(56)
-            if record[:4] == b"PK\x06\x06" and len(record) == 56:
-                directory_bytes = max(
-                    directory_bytes if directory_bytes != 0xFFFFFFFF else 0,
-                    struct.unpack_from("<Q", record, 40)[0],
-                )
+    size = file.seek(0, 2)
+    file.seek(max(size - end.size - 0xFFFF - locator.size, 0))
+    tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or at + end.size > len(tail):
+        raise zipfile.BadZipFile("it has no end of the list of members: is the file cut off?")
+    directory_bytes = end.unpack_from(tail, at)[5]
+    if at >= locator.size and tail[at - locator.size :][:4] == b"PK\x06\x07":
+        file.seek(locator.unpack_from(tail, at - locator.size)[2])
+        record = file.read(56)
+        if record[:4] == b"PK\x06\x06" and len(record) == 56:
+            directory_bytes = max(
+                directory_bytes if directory_bytes != 0xFFFFFFFF else 0,
+                struct.unpack_from("<Q", record, 40)[0],
+            )
     if directory_bytes > _MAX_DIRECTORY_BYTES:
         raise SceneError(
             f"its list of members has {directory_bytes} bytes, and {_MAX_DIRECTORY_BYTES} may be read",
