@@ -194,6 +194,13 @@ def serve(
             lenient=lenient, tolerance=tolerance,
         )  # fmt: skip
         raise typer.Exit(done)
+    if lenient or tolerance is not None:
+        from omniloop.core.errors import ConfigError
+
+        given = "--lenient" if lenient else "--tolerance"
+        raise ConfigError(
+            "it is of a server that plays a log", where=given, remedy="add --from-log RUN"
+        )
     serve_plugin(kind.value, settings or [], listening, max_sessions, idle_timeout)
 
 

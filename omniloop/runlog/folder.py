@@ -50,9 +50,9 @@ def open_existing(run_dir: Path) -> Path:
     """
     if (run_dir / "rollouts").is_dir() or (run_dir / RUN_YAML).is_file():
         return run_dir
-    what = "holds no run" if run_dir.is_dir() else "does not exist"
+    what = "the folder holds no run" if run_dir.is_dir() else "the folder does not exist"
     raise RunFolderError(
-        f"the folder {what}",
+        "it is a file, no run's folder" if run_dir.is_file() else what,
         where=str(run_dir),
         remedy="give the folder of a run, such as runs/demo",
     )

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import lz4.frame  # type: ignore[import-untyped]
 import zstandard
 from google.protobuf.message import DecodeError
 from mcap.exceptions import InvalidMagic, McapError
-from mcap.records import Attachment, Channel, Footer, McapRecord, Message
-from mcap.stream_reader import StreamReader
+from mcap.records import Attachment, Channel, Chunk, Footer, McapRecord, Message
+from mcap.stream_reader import StreamReader, breakup_chunk
 
 from omniloop.core.contracts import CameraFrame
 from omniloop.core.errors import RunFolderError
@@ -24,6 +25,9 @@ from omniloop.runlog.views import decode_image
 
 _BROKEN = (McapError, struct.error, ValueError, RuntimeError, MemoryError, zstandard.ZstdError)
 """What mcap and the decompressors raise on bytes that are cut off or damaged."""
+
+MAX_CHUNK_BYTES = 128 << 20
+"""Of one chunk, unpacked; ours have 1 MiB, and of a message that is larger what it needs."""
 
 _RUN_AGAIN = "run the rollout again: run.resume=true, with its result.json removed"
 
@@ -167,10 +171,18 @@ class LogReader:
         """Records up to the end of the file or to the first that is damaged."""
         with self.path.open("rb") as file:
             size = self.path.stat().st_size
-            reader = iter(StreamReader(file, validate_crcs=True, record_size_limit=size).records)
+            stream = StreamReader(
+                file, emit_chunks=True, validate_crcs=True, record_size_limit=size
+            )
+            reader = iter(stream.records)
             while True:
                 try:
                     record = next(reader)
+                    inside = (
+                        breakup_chunk(_unpacked(record), validate_crc=True)
+                        if isinstance(record, Chunk)
+                        else [record]
+                    )
                 except StopIteration:
                     break
                 except _BROKEN as error:
@@ -180,7 +192,27 @@ class LogReader:
                     return
                 if isinstance(record, Footer):
                     self._problem = ""
-                yield record
+                yield from inside
+
+
+def _unpacked(chunk: Chunk) -> Chunk:
+    """The chunk without compression; no more is unpacked than it says, and than may be.
+
+    Raises:
+        ValueError: it says that it is too large, or holds more or less than it says.
+    """
+    size = chunk.uncompressed_size
+    if size > MAX_CHUNK_BYTES:
+        raise ValueError(f"a chunk of {size} bytes, {MAX_CHUNK_BYTES} at most")
+    if chunk.compression == "zstd":
+        data = zstandard.ZstdDecompressor().stream_reader(chunk.data).read(size + 1)
+    elif chunk.compression == "lz4":
+        data = lz4.frame.LZ4FrameDecompressor().decompress(chunk.data, max_length=size + 1)
+    else:
+        return chunk
+    if len(data) != size:
+        raise ValueError(f"a chunk that says it has {size} bytes unpacks to others")
+    return replace(chunk, compression="", data=data)
 
 
 def _brief(error: BaseException) -> str:

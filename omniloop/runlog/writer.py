@@ -38,6 +38,9 @@ LIBRARY = "omniloop"
 
 CHUNK_BYTES = 1 << 20
 
+LATEST_US = (2**63 - 1) // 1000
+"""A log's times are nanoseconds, and readers of MCAP take them as 63 bits."""
+
 
 class LogWriter:
     """Writes ``log.mcap``; a recorder of the loop.
@@ -98,7 +101,7 @@ class LogWriter:
             scene: Whose actors and vehicle the viewer's boxes are.
 
         Raises:
-            SceneError: the rollout starts before time 0, which a log cannot hold.
+            SceneError: the rollout starts before time 0 or ends after `LATEST_US`.
             ConfigError: a seed does not fit 63 bits, or a setting is not JSON-able.
         """
         start_us = header.schedule.context_start_us
@@ -108,6 +111,11 @@ class LogWriter:
                 where=f"scene {header.scene_id}",
                 remedy="shift the recording's times so that they start at 0 or later",
             )
+        if header.schedule.end_us > LATEST_US:
+            raise SceneError(
+                f"the recording ends at {header.schedule.end_us} us; a log holds no time after {LATEST_US}",
+                where=f"scene {header.scene_id}", remedy="shift the recording's times to earlier ones",
+            )  # fmt: skip
         if not 0 <= header.seed < 2**63:
             raise ConfigError(
                 f"seed is {header.seed}", where="run.seeds", remedy="give seeds from 0 to 2^63 - 1"

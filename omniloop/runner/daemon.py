@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import time
 from collections import deque
@@ -100,7 +101,7 @@ class Daemon:
         self._scenes = SharedScenes()
         self._requests: dict[asyncio.Task[object], DaemonRequest] = {}
         self._uuids: set[str] = set()
-        self._prefix = f"daemon-{default_name()}"
+        self._prefix = f"daemon-{default_name()}-{os.getpid()}"
         self._count = 0
         self._folders: deque[Path] = deque()
         self._ticker: asyncio.Task[None] | None = None
@@ -146,8 +147,7 @@ class Daemon:
     async def simulate(self, asked: Asked) -> tuple[Sequence[RolloutAnswer], Versions, str]:
         """See `Runtime`; a request goes on to its end in its own task."""
         batch = self._accept(asked)
-        self._count += 1
-        name = f"{self._prefix}-{self._count:06d}"
+        name = self._next_name()
         config = request_config(self._setup.config, asked, name, self._rules.runs)
         request = DaemonRequest(asked, self._setup, batch, self._scenes, config)
         task = asyncio.create_task(self._run(request), name=name)
@@ -163,6 +163,14 @@ class Daemon:
         finally:
             self._uuids -= uuids
         return answers, versions, str(request.folder)
+
+    def _next_name(self) -> str:
+        """The name of a folder that is not there."""
+        while True:
+            self._count += 1
+            name = f"{self._prefix}-{self._count:06d}"
+            if not (self._rules.runs / name).exists():
+                return name
 
     def _accept(self, asked: Asked) -> Batch:
         if self.stopping.is_set():

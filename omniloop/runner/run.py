@@ -14,7 +14,7 @@ from pathlib import Path
 
 from omniloop.configs.overrides import overrides_of
 from omniloop.configs.schema import RunConfig
-from omniloop.core.errors import OmniloopError, RunFolderError
+from omniloop.core.errors import ConfigError, OmniloopError, RunFolderError
 from omniloop.live.broker import Broker
 from omniloop.live.events import Event, Listener, RunEnded, RunStarted
 from omniloop.live.listeners import listeners_for
@@ -22,7 +22,7 @@ from omniloop.live.prometheus import check_port
 from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup, assemble
-from omniloop.runner.batch.choose import executor_for
+from omniloop.runner.batch.choose import check_reachable, executor_for
 from omniloop.runner.batch.content import rollout_content
 from omniloop.runner.batch.control import RunControl, progress_of
 from omniloop.runner.batch.engine import Batch, Request, Rules
@@ -124,11 +124,13 @@ def execute(
         ServiceError: workers cannot be had.
         KeyboardInterrupt: Ctrl-C, SIGTERM, or SIGHUP.
     """
+    _refuse_event_loop()
     if config.run.mqtt is not None:
         Broker.parse(config.run.mqtt)  # refused before anything starts
     check_port(config.run.prometheus)
     setup = assemble(config)
     check_sizes(config, len(planned_jobs(setup)))
+    check_reachable(config)
     run_dir = Path(config.run.dir) / (config.run.name or default_name())
     resume = config.run.resume or config.run.force_new
     with RunFolder.acquire(run_dir, resume=resume) as folder:
@@ -152,6 +154,17 @@ def execute(
         folder.write_tables()
         finished.wall_s = time.perf_counter() - began
     return finished
+
+
+def _refuse_event_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # there is none, as it should be
+        return
+    raise ConfigError(
+        "a run is started inside a running event loop, as a notebook has one", where="execute",
+        remedy="await asyncio.to_thread(execute, config)",
+    )  # fmt: skip
 
 
 def describe(setup: Setup) -> dict[str, object]:

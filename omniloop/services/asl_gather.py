@@ -10,8 +10,9 @@ import numpy as np
 
 from omniloop.core.geometry import IDENTITY, Array
 from omniloop.core.motion import Mask, Times
+from omniloop.runlog.writer import LATEST_US
 from omniloop.services.asl_file import AslReader
-from omniloop.services.codec import LATEST_US, dynamics_from_wire, poses_from_wire
+from omniloop.services.codec import dynamics_from_wire, poses_from_wire
 from omniloop.services.protos.logging_pb2 import LogEntry, RolloutMetadata
 from omniloop.services.traffic_codec import EGO_ID
 

@@ -18,6 +18,7 @@ from omniloop.core.errors import ConfigError, SceneError
 from omniloop.core.record import RolloutRecord
 from omniloop.core.schedule import Schedule
 from omniloop.runlog.messages import LogHeader
+from omniloop.scenes.labels import alpasim_label
 from omniloop.services.camera_codec import CameraAxes, available_camera
 from omniloop.services.codec import pose_to_wire, size_to_wire, trajectory_to_wire
 from omniloop.services.protos import egodriver_pb2, sensorsim_pb2, traffic_pb2, video_model_pb2
@@ -25,7 +26,7 @@ from omniloop.services.protos.common_pb2 import VersionId
 from omniloop.services.protos.logging_pb2 import RolloutMetadata
 from omniloop.services.rpc import API_VERSION
 from omniloop.services.traffic_codec import EGO_ID
-from omniloop.services.traffic_scene import class_label, logged_objects
+from omniloop.services.traffic_scene import logged_objects
 from omniloop.services.video_requests import start_request
 
 ORIGIN_KEY = "asl"
@@ -118,7 +119,7 @@ def _metadata(told: Told) -> RolloutMetadata:
     boxes.add(actor_id=EGO_ID, aabb=size_to_wire(scene.vehicle.size_m), actor_label=EGO_ID)
     for actor in scene.actors:
         boxes.add(
-            actor_id=actor.id, aabb=size_to_wire(actor.size_m), actor_label=class_label(actor)
+            actor_id=actor.id, aabb=size_to_wire(actor.size_m), actor_label=alpasim_label(actor)
         )
     return metadata
 
@@ -196,7 +197,7 @@ def _traffic_session(told: Told) -> traffic_pb2.TrafficSessionRequest:
     end_us = max(schedule.end_us, scene.end_us)
     start_us = schedule.context_start_us
     request.MergeFrom(logged_objects(scene, scene.vehicle, start_us, end_us, unseen_too=False))
-    labels = {actor.id: class_label(actor) for actor in scene.actors}
+    labels = {actor.id: alpasim_label(actor) for actor in scene.actors}
     for logged in request.logged_object_trajectories:
         logged.label_class = labels.get(logged.object_id, "")
     return request

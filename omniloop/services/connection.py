@@ -28,7 +28,7 @@ Metadata = tuple[tuple[str, str], ...]
 OWN: Metadata = ((VERSION_KEY, omniloop.__version__),)
 """What our clients tell of themselves: at first contact, and then to who understands it."""
 _DEFAULT_TIMEOUT_S = 30.0
-_RECONNECT_MS = 5_000
+_RECONNECT_MS = 2_000
 _AVOIDED_S = 30.0
 """How long an address that did not answer gets no rollout that another can take."""
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 from omniloop.core.cameras import Camera
 from omniloop.core.contracts import PolicySpec, SessionInfo
-from omniloop.core.errors import ConfigError
+from omniloop.core.errors import ConfigError, OmniloopError
 from omniloop.services.camera_codec import CameraAxes, available_camera
 from omniloop.services.connection import Connection, Metadata
 from omniloop.services.driver_push import RemotePolicySession
@@ -149,7 +151,13 @@ class RemotePolicy(RemoteService):
             if knows_us:
                 times = (TIMES_KEY, times_to_text(session))
                 metadata = (*metadata, *session_metadata(session.session_id), times)
-            await connection.call("start_session", request, session.call, metadata=metadata)
+            try:
+                await connection.call("start_session", request, session.call, metadata=metadata)
+            except asyncio.CancelledError:  # the driver may have begun it all the same
+                ended = pb.DriveSessionCloseRequest(session_uuid=uuid)
+                with contextlib.suppress(OmniloopError):
+                    await connection.call("close_session", ended, session.call)
+                raise
         except BaseException:
             lease.release()
             raise

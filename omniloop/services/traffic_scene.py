@@ -12,8 +12,8 @@ from omniloop.core import geometry
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Times, Trajectory
 from omniloop.core.once import once_per_object
-from omniloop.core.scene import Actor, ActorClass, Scene, Track, Vehicle
-from omniloop.scenes.clipgt_write import CATEGORY
+from omniloop.core.scene import Actor, Scene, Track, Vehicle
+from omniloop.scenes.labels import class_of
 from omniloop.services.codec import (
     size_from_wire,
     size_to_wire,
@@ -25,26 +25,11 @@ from omniloop.services.rpc import Refusal
 from omniloop.services.shelf import SceneShelf
 from omniloop.services.traffic_codec import EGO_ID
 
-_CLASSES = {
-    ActorClass.CAR: ("car", "automobile", "vehicle", "other_vehicle"),
-    ActorClass.TRUCK: ("truck", "heavy_truck", "bus", "trailer"),
-    ActorClass.PEDESTRIAN: ("pedestrian", "person", "stroller"),
-    ActorClass.CYCLIST: ("cyclist", "bicycle", "rider"),
-}
-_CLASS_OF = {label: kind for kind, labels in _CLASSES.items() for label in labels}
-"""AlpaSim's labels (alpasim.md 1.8)."""
-
 _REAR_OVERHANG_M = Vehicle().length_m / 2 - Vehicle().rear_axle_to_center_m
 """A logged ego has a box, but no axle: it is taken to lie as far from the rear as AlpaSim's."""
 
 
 # --------------------------------------------------------------------------- written
-
-
-def class_label(actor: Actor) -> str:
-    """The actor's label where AlpaSim takes its class from it, else one of AlpaSim's own."""
-    known = _CLASS_OF.get(actor.label.lower())
-    return actor.label if known is actor.actor_class else CATEGORY[actor.actor_class]
 
 
 @once_per_object
@@ -126,7 +111,7 @@ def _scene_of_ego(scene_id: str, ego: Any) -> Scene:
 def _track(logged: Any) -> Track:
     label = logged.label_class
     actor = Actor(
-        logged.object_id, _CLASS_OF.get(label.lower(), ActorClass.OTHER), label, _size_m(logged),
+        logged.object_id, class_of(label), label, _size_m(logged),
         logged.is_static,
     )  # fmt: skip
     path = _trajectory(logged)

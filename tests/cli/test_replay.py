@@ -82,6 +82,8 @@ def test_a_difference_is_told_and_the_exit_code_is_1(folder, tmp_path):
     ("arguments", "said"),
     [
         (("replay", "nowhere"), "the folder does not exist"),
+        (("export", "{run}/run.yaml", "--to", "frames"), "it is a file, no run's folder"),
+        (("serve", "policy", "--lenient"), "add --from-log RUN"),
         (("replay", "{run}", "sync.duration_s=1"), "no setting of a service"),
         (("replay", "{run}", "--service", "polcy"), "Did you mean 'policy'"),
         (("serve", "policy", "--from-log", "nowhere"), "the folder does not exist"),

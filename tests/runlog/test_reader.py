@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -217,3 +218,30 @@ def test_a_missing_log_is_told(tmp_path: Path) -> None:
         read_record(tmp_path / "log.mcap")
     with pytest.raises(RunFolderError, match="Is a directory"):
         LogReader(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("compression", "said"), [("zstd", 1 << 40), ("zstd", 1000), ("lz4", 1 << 40), ("lz4", 1000)]
+)
+def test_a_chunk_that_unpacks_to_gigabytes_is_damage(
+    tmp_path: Path, compression: str, said: int
+) -> None:
+    import tracemalloc
+
+    import lz4.frame
+    import zstandard
+
+    zeros = bytes(64 << 20)
+    pack = zstandard.compress if compression == "zstd" else lz4.frame.compress
+    name, packed = compression.encode(), pack(zeros)
+    del zeros
+    chunk = struct.pack("<QQQI", 0, 0, said, 0) + struct.pack("<I", len(name)) + name
+    chunk += struct.pack("<Q", len(packed)) + packed
+    head = struct.pack("<II", 0, 0)
+    records = (b"\x01", head), (b"\x06", chunk)
+    data = b"".join(opcode + struct.pack("<Q", len(body)) + body for opcode, body in records)
+    (tmp_path / "log.mcap").write_bytes(b"\x89MCAP0\r\n" + data)
+    tracemalloc.start()
+    assert "a chunk" in LogReader(tmp_path / "log.mcap").problem
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()

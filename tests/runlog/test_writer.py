@@ -13,7 +13,7 @@ from omniloop.core.contracts import CameraFrame
 from omniloop.core.errors import ConfigError, RunFolderError, SceneError
 from omniloop.runlog.messages import LogHeader
 from omniloop.runlog.reader import LogReader
-from omniloop.runlog.writer import LogWriter
+from omniloop.runlog.writer import LATEST_US, LogWriter
 from tests.runlog.samples import START_US, make_scene, make_schedule, play
 
 FULL = Path("/dev/full")
@@ -124,6 +124,14 @@ def test_a_rollout_before_time_zero_is_refused(tmp_path: Path) -> None:
     early = replace(make_schedule(), context_start_us=-5)
     with LogWriter(tmp_path / "log.mcap") as log, pytest.raises(SceneError, match="-5 us"):
         log.header(header(schedule=early), make_scene())
+
+
+def test_a_rollout_that_ends_after_what_a_log_can_hold_is_refused(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    late = replace(make_schedule(), first_decision_us=LATEST_US)
+    with LogWriter(tmp_path / "log.mcap") as log, pytest.raises(SceneError, match="no time after"):
+        log.header(header(schedule=late), make_scene())
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])

@@ -72,19 +72,24 @@ class Watched(EgodriverServicer):
     def __init__(self, policy: Any) -> None:
         super().__init__(as_service("policy", policy), SceneShelf(EmbeddedScenes()))
         self.began: list[str] = []
-        self.seeds: list[int] = []
-        self.open = self.most = 0
+        self._open: set[str] = set()
+        self.most = 0
 
     async def start_session(self, request: Any, caller: Caller) -> Any:
+        reply = await super().start_session(request, caller)
         self.began.append(request.session_uuid)
-        self.seeds.append(request.random_seed)
-        self.open += 1
+        self._open.add(request.session_uuid)
         self.most = max(self.most, self.open)
-        return await super().start_session(request, caller)
+        return reply
 
     async def close_session(self, request: Any, caller: Caller) -> Any:
-        self.open -= 1
+        self._open.discard(request.session_uuid)
         return await super().close_session(request, caller)
+
+    @property
+    def open(self) -> int:
+        """Sessions at present."""
+        return len(self._open)
 
 
 class Slow:

@@ -30,7 +30,7 @@ def test_a_scene_that_left_memory_comes_back_the_same_to_the_bit(settings, reque
 def test_prepared_scenes_are_shared_between_rollouts_and_few_stay_in_memory():
     setup = assemble(compose(["renderer=none"]))
     assert setup.prepare("curve") is setup.prepare("curve")
-    assert len(setup._cache) <= 8
+    assert len(setup.prepared) <= 8
 
 
 def test_a_source_that_takes_no_path_needs_none_and_refuses_one():

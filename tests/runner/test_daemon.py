@@ -61,10 +61,12 @@ def test_two_clients_with_drivers_of_their_own_get_what_two_runs_get(tmp_path: P
         ):
             asked = [client.simulate(("curve", 2), ("cut_in", 1), drivers=(p,)) for p in (one, two)]
             replies = await asyncio.gather(*asked)
-            folders = sorted((tmp_path / "daemon").iterdir())
-            for name, port, reply, folder in zip(
-                policies, (one, two), replies, folders, strict=True
-            ):
+            folders = {
+                read_run_yaml(f)["config"]["policy"]["address"]: f
+                for f in (tmp_path / "daemon").iterdir()
+            }
+            for name, port, reply in zip(policies, (one, two), replies, strict=True):
+                folder = folders[f"127.0.0.1:{port}"]
                 settings = [
                     *SHORT, "policy=remote", f"policy.address=127.0.0.1:{port}", "run.seeds=2",
                     "scenes.ids=curve,cut_in", f"run.dir={tmp_path}", f"run.name={name}",
@@ -155,22 +157,6 @@ def test_drivers_know_their_sessions_by_the_uuids_of_the_client(tmp_path: Path) 
     run(body())
 
 
-def test_worker_processes_give_the_same_results(tmp_path: Path) -> None:
-    async def body() -> None:
-        found = []
-        for workers in (1, 2):
-            runs = tmp_path / str(workers)
-            async with daemon(runs, f"run.workers={workers}", "run.concurrency=2") as (_, client):
-                reply = await client.simulate(("curve", 2), ("cut_in", 1))
-                info = await client.call("get_runtime_info", Empty())
-                assert info.nr_workers == workers
-            found.append([dict(r.aggregated_metrics) for r in reply.rollout_returns])
-        assert found[0] == found[1]
-        assert len(found[0][0]) > 10
-
-    run(body())
-
-
 # -------------------------------------------------------------------------- ends
 
 
@@ -197,15 +183,23 @@ def test_a_client_that_goes_away_frees_its_sessions_and_the_other_goes_on(tmp_pa
     run(body())
 
 
-def test_a_cancelled_request_ends_in_its_worker_too(tmp_path: Path) -> None:
+def test_worker_processes_give_the_same_results_and_end_what_is_cancelled(tmp_path: Path) -> None:
     async def body() -> None:
+        specs = (("curve", 2), ("cut_in", 1))
+        async with daemon(tmp_path / "inline") as (_, client):
+            alone = await client.simulate(*specs)
+        settings = ("run.workers=2", "run.concurrency=2")
         async with (
             driver(Slow(0.05)) as (watched, port),
-            daemon(tmp_path, "policy=remote", "run.workers=2", "run.concurrency=2") as (
-                found,
-                client,
-            ),
+            daemon(tmp_path / "workers", *settings) as (found, client),
         ):
+            reply = await client.simulate(*specs)
+            scores, expected = (
+                [dict(r.aggregated_metrics) for r in x.rollout_returns] for x in (reply, alone)
+            )
+            assert scores == expected
+            assert len(scores[0]) > 10
+            assert (await client.call("get_runtime_info", Empty())).nr_workers == 2
             gone = client.simulate(("curve", 50), drivers=(port,))
             await until(lambda: watched.open == 2)
             gone.cancel()
@@ -316,6 +310,7 @@ def test_services_stay_connected_and_one_that_was_restarted_is_found_again(tmp_p
             since = time.monotonic()
             again = broken
             while not again.success and time.monotonic() - since < 15:
+                await asyncio.sleep(0.5)
                 (again,) = (await client.simulate(("curve", 1))).rollout_returns
             assert again.success
             assert dict(again.aggregated_metrics) == dict(first.aggregated_metrics)

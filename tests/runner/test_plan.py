@@ -10,7 +10,7 @@ from omniloop.configs.compose import compose
 from omniloop.core.errors import ConfigError, RunFolderError
 from omniloop.runlog.results import RolloutResult, read_results, write_result
 from omniloop.runlog.run_yaml import to_yaml
-from omniloop.runner.plan import Workload, Service, bound, forecast, plan
+from omniloop.runner.plan import Service, Workload, bound, forecast, plan
 from omniloop.runner.plan_sim import simulate
 from omniloop.runner.plan_words import batch_from_words, read_measured, seconds_of
 from omniloop.runner.run import execute

@@ -642,6 +642,30 @@ def test_the_same_calls_have_the_same_answers():
     assert run() == run()
 
 
+def test_addresses_of_a_request_of_its_own_are_not_shared_and_go_with_it():
+    made = Scheduler()
+    made.add_worker("w0", 8)
+    for owner, limit in (("", 5), ("one", 1), ("two", 2)):
+        made.add_address(Address("policy", "host:1", limit, owner))
+    for name in ("one", "two", "three"):
+        made.add_request(name, {"policy": ("host:1",)})
+        made.submit(Task(name, "a", seed) for seed in range(9))
+    begun = begin_all(made)
+    sizes = [sum(b.task.request == name for b in begun) for name in ("one", "two", "three")]
+    assert sizes == [1, 2, 5]
+    assert {b.addresses["policy"] for b in begun} == {"host:1"}
+    for _ in range(3):
+        made.failed("policy", "host:1", 0.0, "two")
+    assert [a.until_s is not None for a in made.addresses()] == [False, False, True]
+    made.remove_request("two")
+    made.remove_request("one")
+    assert [a.limit for a in made.addresses()] == [5]
+    for assignment in begun:  # what began ends as ever
+        made.ended(assignment, 1.0)
+    assert made.addresses()[0].sessions == 0
+    made.add_address(Address("policy", "host:1", 7, "one"))  # another limit than before
+
+
 def test_wrong_calls_say_what_is_wrong():
     made = scheduler([Address("renderer", "host:1", 1)])
     with pytest.raises(ConfigError, match="Did you mean 'host:1'"):

@@ -226,3 +226,10 @@ def test_a_missing_path_says_what_it_should_look_like(tmp_path: Path):
     with pytest.raises(SceneError, match="nothing at") as caught:
         build.existing(tmp_path / "absent", "give a folder of logs")
     assert caught.value.remedy == "give a folder of logs"
+
+
+def test_a_gzipped_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "MAX_UNPACKED_BYTES", 1 << 20)
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b" " * (1 << 20) + b"1"))
+    with pytest.raises(SceneError, match="unpacks to more than 1 MiB"):
+        build.read_json(tmp_path / "a.json.gz")

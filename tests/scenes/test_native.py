@@ -483,6 +483,37 @@ def test_a_missing_member_is_named(member: str) -> None:
     assert caught.value.remedy
 
 
+def test_a_bomb_is_refused_and_members_that_nobody_asks_for_are_not_unpacked() -> None:
+    def packed(name: str) -> bytes:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, data in members.items():
+                archive.writestr(member, data)
+            archive.writestr(name, b" " * (16 << 20))
+        return out.getvalue()
+
+    with zipfile.ZipFile(io.BytesIO(scene_to_bytes(full_scene()))) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    with pytest.raises(SceneError, match="unpack to more than 250 times"):
+        scene_from_bytes(packed("frames/front/9.jpg"), "f")
+    assert_same(scene_from_bytes(packed("notes.txt"), "f"), full_scene())
+
+
+def test_a_small_table_with_millions_of_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 3_000_000
+    monkeypatch.setattr("omniloop.scenes.parquet_size.MAX_VALUES", count - 1)
+
+    def spoil(members: dict[str, bytes]) -> None:
+        sink = io.BytesIO()
+        pq.write_table(pa.table({"height_m": np.zeros(count, np.float16)}), sink)
+        members["ground.parquet"] = sink.getvalue()
+        assert len(sink.getvalue()) < 1 << 20
+
+    with pytest.raises(SceneError, match="values") as caught:
+        scene_from_bytes(repack(spoil), "f")
+    assert caught.value.where == "f, ground.parquet"
+
+
 @settings(max_examples=40, deadline=None)
 @given(keep=st.floats(0, 0.999))
 def test_a_bundle_cut_off_anywhere_is_refused(keep: float) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import stat
 import struct
+import threading
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -17,9 +19,9 @@ import numpy as np
 import pytest
 
 from omniloop.core.errors import SceneError
+from omniloop.scenes.archive import SceneArchive
 from omniloop.scenes.native import scene_to_bytes
 from omniloop.scenes.usdz import UsdzScenes, read_usdz
-from omniloop.scenes.usdz_archive import UsdzArchive
 from omniloop.scenes.usdz_write import write_usdz
 from tests.scenes.usdz_made import FRONT, SEQUENCE, documents, members, tiny_scene, write_zip
 
@@ -129,6 +131,40 @@ def test_a_member_that_says_it_is_huge_is_refused_before_it_is_read(tmp_path: Pa
 
 def test_a_member_larger_than_it_says_is_refused(tmp_path: Path) -> None:
     refused(claiming(archive(tmp_path), RIG, 100), RIG, "CRC")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.usdz")
+    found: list[str] = []
+
+    def listing() -> None:
+        try:
+            UsdzScenes(str(tmp_path)).ids()
+        except SceneError as error:
+            found.append(error.what)
+
+    thread = threading.Thread(target=listing, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert found == ["not a readable zip: it is no regular file"]
+
+
+def test_a_small_table_with_millions_of_points_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = 3_000_000
+    monkeypatch.setattr("omniloop.scenes.parquet_size.MAX_VALUES", count - 1)
+    points = pa.ListArray.from_arrays(
+        pa.array([0, count], pa.int32()), pa.array(np.zeros(count, np.int8))
+    )
+    lane = pa.StructArray.from_arrays([points], names=["left_rail"])
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"key": lane, "lane": lane}), sink)
+    assert len(sink.getvalue()) < 10_000
+    refused(archive(tmp_path, {"clipgt/lane.parquet": sink.getvalue()}), "lane", "values")
 
 
 def test_a_checkpoint_of_10_gb_is_never_read(tmp_path: Path) -> None:
@@ -338,7 +374,7 @@ def test_map_tables_without_lanes_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_archive_is_closed_and_its_total_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setattr("omniloop.scenes.usdz_archive._MAX_TOTAL_BYTES", 1000)
+    monkeypatch.setattr("omniloop.scenes.archive._MAX_TOTAL_BYTES", 1000)
     path = archive(tmp_path, {RIG: json.dumps(documents()[RIG]).encode()})
-    with UsdzArchive(path) as found, pytest.raises(SceneError, match="may be read"):
+    with SceneArchive(path) as found, pytest.raises(SceneError, match="may be read"):
         found.read(RIG, 1 << 20)

@@ -294,20 +294,44 @@ def test_scenes_convert_still_writes_native_bundles(tmp_path: Path) -> None:
     assert result.exit_code != 0
 
 
-def test_a_run_in_the_archive_has_the_digest_of_a_run_in_the_scene(tmp_path: Path) -> None:
+def digests_of_scene_and_archive(chosen: list[str], folder: Path, seconds: int) -> list[Any]:
     from omniloop.runlog.digest import digest_run
 
-    runner = CliRunner()
-    out = ["scenes", "convert", "scenes.ids=stopped_lead", "--to", "usdz", "--out", str(tmp_path)]
-    assert runner.invoke(app, out).exit_code == 0
+    runner, archives = CliRunner(), folder / "archives"
+    converted = runner.invoke(app, ["scenes", "convert", *chosen, "--to", "usdz", "--out", str(archives)])  # fmt: skip
+    assert converted.exit_code == 0, converted.output
     digests = []
-    for number, settings in enumerate((["scenes.ids=stopped_lead"], [SOURCE, f"scenes.path={tmp_path}"])):  # fmt: skip
-        settings += ["renderer=none", "policy=route_follower", "sync.duration_s=3"]
-        folder = tmp_path / f"run{number}"
-        result = runner.invoke(app, ["run", *settings, "run.name=r", f"run.dir={folder}"])
+    for number, settings in enumerate((chosen, [SOURCE, f"scenes.path={archives}"])):
+        words = ["renderer=none", "policy=route_follower", f"sync.duration_s={seconds}"]
+        run = folder / f"run{number}"
+        result = runner.invoke(app, ["run", *settings, *words, "run.name=r", f"run.dir={run}"])
         assert result.exit_code == 0, result.output
-        digests.append(digest_run(folder / "r"))
-    assert digests[0] == digests[1]
+        digests.append(digest_run(run / "r"))
+    return digests
+
+
+def test_a_run_in_the_archive_has_the_digest_of_a_run_in_the_scene(tmp_path: Path) -> None:
+    scene, archive = digests_of_scene_and_archive(["scenes.ids=stopped_lead"], tmp_path, 3)
+    assert len(scene) == 1
+    assert scene == archive
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "scene_id"),
+    [
+        ("av2", "av2", "7fab2350-7eaf-3b7e-a39d-6937a4c1bede"),
+        ("av2", "av2", "0a1e6f0a-1817-4a98-b02e-db8c9327d151"),
+        ("nuscenes", "nuscenes_mini", "scene-0061"),
+        ("commonroad", "commonroad_ngsim", "USA_US101-9_4_T-1"),
+    ],
+)
+def test_recorded_scenes_give_the_same_digest_from_an_archive(
+    tmp_path: Path, shared_data: Path, source: str, path: str, scene_id: str
+) -> None:
+    chosen = [f"scenes={source}", f"scenes.path={shared_data / path}", f"scenes.ids={scene_id}"]
+    scene, archive = digests_of_scene_and_archive(chosen, tmp_path, 1)
+    assert len(scene) == 1
+    assert scene == archive
 
 
 def test_geometry_of_a_pose_survives_the_matrix() -> None:

@@ -282,6 +282,7 @@ def test_a_plan_that_cannot_be_used_is_left_out_and_counted(asl: Path, tmp_path:
         ("actor_poses", lambda m: m.actor_poses[-1].actor_pose.quat.Clear(), "not a unit"),
         ("actor_poses", lambda m: m.__setattr__("timestamp_us", 5), "before"),
         ("actor_poses", lambda m: m.__setattr__("timestamp_us", 2**64 - 1), "beyond"),
+        ("driver_camera_image", lambda m: m.camera_image.__setattr__("frame_end_us", 2**63 - 1), "beyond"),
         ("rollout_metadata", lambda m: m.ego_rig_recorded_ground_truth_trajectory.poses[-1].__setattr__("timestamp_us", 2**62), "more than a day"),
         ("actor_poses", lambda m: m.actor_poses.__delitem__(-1), "no pose of 'EGO'"),
         ("rollout_metadata", lambda m: m.session_metadata.ClearField("control_timestep_us"), "control_timestep_us 0"),

@@ -237,6 +237,22 @@ def test_clients_of_one_address_share_a_channel() -> None:
     assert with_server(flat(), use) == 1
 
 
+def test_a_channel_stays_until_the_last_client_lets_go_of_it() -> None:
+    async def use(port: int) -> list[int]:
+        one, two = (RemoteGround(f"127.0.0.1:{port}") for _ in range(2))
+        await correct(one)
+        await correct(two)
+        counts = []
+        for client in (one, one, two):
+            await client.disconnect()
+            counts.append(open_channels())
+            if client is one:
+                await (await two.open(INFO)).correct(boxes(1))
+        return counts
+
+    assert with_server(flat(), use) == [1, 1, 0]
+
+
 def test_an_address_where_nothing_listens_is_named() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))

@@ -9,6 +9,18 @@ from omniloop.runner.batch.inline import Inline
 from omniloop.runner.batch.local import LocalWorkers
 
 
+def check_reachable(config: RunConfig) -> None:
+    """Find out that there is no cluster before anything is written.
+
+    Raises:
+        ConfigError: what the executor needs is not installed, or not to be reached.
+    """
+    if config.run.executor == "ray":
+        from omniloop.runner.batch.ray_workers import connect
+
+        connect(config.run.ray_address)
+
+
 def executor_for(config: RunConfig, workers: int, folder: RunFolder | None) -> Executor:
     """The executor of a run.
 

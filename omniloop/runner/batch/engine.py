@@ -383,16 +383,14 @@ class Batch:
 
 
 def _broken(error: Exception, where: str) -> ServiceError:
-    return ServiceError(
-        f"the run broke down: {type(error).__name__}: {error}", where=where,
-        remedy="go on with run.resume=true",
-    )  # fmt: skip
+    what = f"the run broke down: {type(error).__name__}: {error}"
+    return ServiceError(what, where=where, remedy="go on with run.resume=true")
 
 
 def _show(task: asyncio.Task[None], error: Exception) -> None:
     """Have the event loop tell the traceback of an error that nobody looked for."""
     context = {"message": "a batch broke down", "exception": error, "task": task}
-    asyncio.get_running_loop().call_exception_handler(context)
+    task.get_loop().call_exception_handler(context)
 
 
 def limits_of(source: Source) -> dict[str, dict[str, int | None]]:

@@ -59,6 +59,11 @@ class _Process:
     ears: asyncio.Task[None] | None = None
     is_stopping: bool = False
 
+    @property
+    def hears(self) -> bool:
+        """Whether its answers are still listened to."""
+        return self.ears is not None and not self.ears.done() and not self.ears.cancelling()
+
 
 class LocalWorkers:
     """Runs rollouts in processes that are started anew, never forked.
@@ -117,7 +122,7 @@ class LocalWorkers:
             return await asyncio.shield(done)
         except asyncio.CancelledError:  # its sessions are free once the worker has closed them
             call.is_cancelled = True
-            if not done.done():
+            if not done.done() and process.hears:
                 self._send(process, frame({"do": "cancel", "number": number}))
                 await asyncio.wait([done], timeout=_CANCEL_S)
             raise

@@ -36,6 +36,7 @@ from omniloop.runner.batch.worker_core import WorkerCore
 from omniloop.runner.job import Order
 
 _START_S = 180.0
+_NOTICE_S = 10.0
 _BEAT_S = 1.0
 _HUNG_EXIT = 70
 _PIECE = 32 << 20
@@ -211,7 +212,11 @@ class RayWorkers:
             ConfigError: there is no cluster, too few CPUs are free, or a node has other versions.
         """
         connect(self._address)
-        names = await asyncio.gather(*(self._spawn() for _ in range(self._count)))
+        notice = asyncio.create_task(self._tell_waiting())
+        try:
+            names = await asyncio.gather(*(self._spawn() for _ in range(self._count)))
+        finally:
+            notice.cancel()
         self._pulse = asyncio.create_task(self._listen())
         return tuple(names)
 
@@ -320,6 +325,14 @@ class RayWorkers:
             self._pulse.cancel()
         for name in tuple(self._handles):
             ray.kill(self._handles.pop(name).actor)
+
+    async def _tell_waiting(self) -> None:
+        await asyncio.sleep(_NOTICE_S)
+        here = sum(bool(handle.node) for handle in self._handles.values())
+        sys.stderr.write(
+            f"notice: {here} of {self._count} workers have started; each waits for a free CPU of the"
+            f" Ray cluster, {_START_S:.0f} s at most; see `ray status`\n"
+        )
 
     async def _spawn(self) -> str:
         ray = _ray()

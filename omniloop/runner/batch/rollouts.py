@@ -95,8 +95,8 @@ class Rollouts:
     """Runs the rollouts of one process in its event loop.
 
     A rollout none of whose services has answered for `hang_s` is ended and recorded. A loop
-    that does not turn for so long cannot end anything: `blocked` is called, from another
-    thread, with the rollouts that it holds.
+    that does not turn for so long, while no service answers, cannot end anything: `blocked` is
+    called, from another thread, with the rollouts that it holds.
 
     Args:
         hang_s: None never gives up.
@@ -164,7 +164,7 @@ class Rollouts:
 
     @contextlib.contextmanager
     def opening(self) -> Iterator[None]:
-        """While plugins are constructed, which may take minutes, nothing counts as hung."""
+        """While plugins are constructed and scenes read, which may take minutes, nothing is hung."""
         self._is_opening = True
         try:
             yield
@@ -195,14 +195,16 @@ class Rollouts:
         answered = threading.Event()
         while not self._stop.wait(_TICK_S):
             answered.clear()
-            asked_s, asked_awake_s = time.monotonic(), self._awake()
+            asked_s, moved_s, calls = time.monotonic(), self._awake(), self._calls()
             try:
                 loop.call_soon_threadsafe(answered.set)
             except RuntimeError:  # the loop is closed
                 return
             while not answered.wait(_TICK_S):
-                late_s = self._awake() - asked_awake_s
                 self._lag_s = max(self._lag_s, time.monotonic() - asked_s)
+                if calls != (calls := self._calls()):  # plugins answer, and never wait
+                    moved_s = self._awake()
+                late_s = self._awake() - moved_s
                 if self._stop.is_set():
                     return
                 if self._hang_s is not None and late_s > self._hang_s:
@@ -211,6 +213,9 @@ class Rollouts:
             self._lag_s = max(self._lag_s, time.monotonic() - asked_s)
             if self._hang_s is not None:
                 self._end_hung(loop, self._hang_s)
+
+    def _calls(self) -> int:
+        return sum(rollout.track.calls for rollout in tuple(self._running.values()))
 
     def _awake(self) -> float:
         """Time in which a hang would have been seen [s]."""

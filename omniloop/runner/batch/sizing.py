@@ -61,11 +61,11 @@ def check_sizes(config: RunConfig, planned: int) -> None:
     """
     workers, concurrency = config.run.workers, config.run.concurrency
     if isinstance(workers, int) and isinstance(concurrency, int):
-        workers = min(workers, planned)
-        if concurrency < workers:
+        used = min(workers, planned)
+        if concurrency < used:
             raise ConfigError(
-                f"{workers} workers cannot share {concurrency} rollout(s) at once",
-                where="run.concurrency", remedy=f"give at least {workers}, or fewer run.workers",
+                f"{used} workers cannot share {concurrency} rollout(s) at once",
+                where="run.concurrency", remedy=f"give at least {used}, or fewer run.workers",
             )  # fmt: skip
 
 

@@ -112,7 +112,8 @@ class WorkerCore:
         async with opened.fetching.setdefault(scene_id, asyncio.Lock()):
             if scene_id not in opened.scenes:
                 opened.scenes.add(scene_id, await fetch(scene_id))
-            opened.setup.prepare(scene_id)  # now, while the bundle is certainly here
+            with self._rollouts.opening():
+                opened.setup.prepare(scene_id)  # now, while the bundle is certainly here
         folder = RunFolder.joined(run_dir)
         return await self._rollouts.run(opened.setup, folder, order, simulated)
 

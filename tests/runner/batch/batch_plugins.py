@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -106,3 +107,52 @@ class BrokenTraffic:
 
     def open(self, session: SessionInfo) -> Any:
         raise RuntimeError("the simulator has no licence")
+
+
+class Sleeps(_Misbehaving):
+    """Takes a tenth of a second for every plan of one seed."""
+
+    def plan(self, observation: Observation) -> Plan:
+        if observation.session_id.endswith(f"/{self._seed}"):
+            time.sleep(0.1)
+        return self._inner.plan(observation)
+
+
+class Cancels(_Misbehaving):
+    """Raises what a cancelled call raises."""
+
+    def misbehave(self) -> None:
+        raise asyncio.CancelledError
+
+
+def in_worker() -> bool:
+    """Whether this process is a worker of a run."""
+    return "omniloop.runner.batch.worker" in sys.orig_argv
+
+
+class NoLicence(_Misbehaving):
+    """Cannot be constructed in a worker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        if in_worker():
+            raise KeyError("LICENCE_FILE")
+
+
+class SlowToStart(_Misbehaving):
+    """Takes two seconds to be constructed in a worker."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=-1)
+        if in_worker():
+            time.sleep(2.0)
+
+
+class Forks(_Misbehaving):
+    """Has a child that keeps what it inherited, as a data loader does; writes its process id."""
+
+    def __init__(self, marker: str) -> None:
+        super().__init__(seed=-1)
+        if in_worker() and os.fork() == 0:
+            Path(marker, f"child-{os.getpid()}").touch()
+            time.sleep(3600)

@@ -143,20 +143,6 @@ def test_a_worker_killed_at_any_moment_is_replaced_and_only_its_rollouts_run_aga
     assert len(kept) == len(set(kept)) == 12
 
 
-def test_a_rollout_that_kills_its_worker_is_recorded_and_takes_no_other_down(
-    tmp_path: Path,
-) -> None:
-    finished = run(
-        tmp_path, "run", "run.seeds=2", "run.workers=2", "run.retries=1",
-        "policy=tests.runner.batch.batch_plugins:Dies", "scenes.ids=curve",
-    )  # fmt: skip
-    fine, died = finished.results
-    assert fine.outcome == "completed"
-    assert (died.outcome, died.attempts) == ("infrastructure_failed", 2)
-    assert died.error is not None
-    assert "killed by SIGKILL" in died.error["what"]
-
-
 @pytest.mark.parametrize(
     ("policy", "workers"), [("NeverAnswers", 1), ("NeverAnswers", 2), ("Blocks", 2)]
 )
@@ -164,14 +150,14 @@ def test_a_hung_rollout_is_ended_and_recorded_and_the_others_go_on(
     tmp_path: Path, policy: str, workers: int
 ) -> None:
     finished = run(
-        tmp_path, "run", "run.seeds=3", f"run.workers={workers}", "run.hang_s=1.5", "scenes.ids=curve",
-        f"policy=tests.runner.batch.batch_plugins:{policy}",
+        tmp_path, "run", "run.seeds=3", f"run.workers={workers}", "run.hang_s=1", "scenes.ids=curve",
+        "run.retries=0", f"policy=tests.runner.batch.batch_plugins:{policy}",
     )  # fmt: skip
     first, hung, last = finished.results
     assert (first.outcome, last.outcome) == ("completed", "completed")
     assert hung.outcome == "infrastructure_failed"
     assert hung.error is not None
-    assert "hung: no service answered for 1.5 s" in hung.error["what"]
+    assert "hung: no service answered for 1 s" in hung.error["what"]
     assert finished.exit_code == 1
 
 
