@@ -24,7 +24,7 @@ from omniloop.runner.batch.engine import Batch, Request, Rules
 from omniloop.runner.batch.executor import Source
 from omniloop.runner.batch.rollouts import Beat
 from omniloop.runner.job import Job, Order
-from omniloop.runner.plan import Service, Workload, forecast
+from omniloop.runner.planning.plan import Service, Workload, forecast
 from omniloop.runner.run import execute
 from omniloop.runner.scheduler import Address, Scheduler, Task
 from omniloop.scenes.embedded import synthetic_scene

@@ -14,16 +14,16 @@ from omniloop.core.errors import ConfigError, OmniloopError
 from omniloop.live.events import Event, RolloutEnded
 from omniloop.report.tabular import TEXT_FORMATS, to_csv
 from omniloop.runlog.results import RolloutResult
-from omniloop.runner.grid import Cell, read_grid
-from omniloop.runner.grid_answers import answer, with_frozen, write_answers
-from omniloop.runner.grid_clock import GridPlan, plan_grid
-from omniloop.runner.grid_run import (
+from omniloop.runner.grids.answers import answer, with_frozen, write_answers
+from omniloop.runner.grids.cells import (
     GridRun,
     begin_grid,
     choose_frozen,
     draw_frozen,
     run_cells,
 )
+from omniloop.runner.grids.clock import GridPlan, plan_grid
+from omniloop.runner.grids.grid import Cell, read_grid
 
 
 class _Watcher:
@@ -93,7 +93,7 @@ def compare_grid(
     """Run what is missing of a grid, compare its cells, print and write the answers.
 
     Args:
-        settings: See `omniloop.runner.grid.read_grid`.
+        settings: See `omniloop.runner.grids.grid.read_grid`.
         out: The grid's folder; None for one in ``runs`` named after the values.
         wanted: Patterns of score names; None for the headline ones.
         kind: "text", "md", "csv" (the scores) or "latex".

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from omniloop.report.tabular import Table
-    from omniloop.runner.plan import Forecast, Plan
+    from omniloop.runner.planning.plan import Forecast, Plan
 
 
 def plan(
@@ -53,8 +53,8 @@ def plan(
     the scheduler of runs, for the batch and for 1, 2, 4, 8, ... addresses of one service.
     """
     from omniloop.core.errors import ConfigError
-    from omniloop.runner.plan import plan as make_plan
-    from omniloop.runner.plan_words import batch_from_words, read_measured
+    from omniloop.runner.planning.plan import plan as make_plan
+    from omniloop.runner.planning.words import batch_from_words, read_measured
 
     given = words or []
     folders = [word for word in given if "=" not in word or Path(word).is_dir()]

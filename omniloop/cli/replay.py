@@ -44,8 +44,8 @@ def replay(
         omniloop replay runs/demo --service policy,traffic      all others live, as configured
         omniloop replay runs/demo policy=my:Policy      what does my policy do differently?
     """
-    from omniloop.runner.replay import Replayed, made_elsewhere
-    from omniloop.runner.replay import replay as again
+    from omniloop.runner.replaying.replay import Replayed, made_elsewhere
+    from omniloop.runner.replaying.replay import replay as again
 
     def progress(done: Replayed, finished: int, count: int) -> None:
         if done.note:

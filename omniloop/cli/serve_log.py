@@ -10,9 +10,9 @@ from pathlib import Path
 import typer
 
 from omniloop.core.errors import ConfigError
-from omniloop.runner.replay import find_recordings
-from omniloop.runner.replay_server import ReplayedService
-from omniloop.runner.replay_setup import RecordedScenes, config_of
+from omniloop.runner.replaying.replay import find_recordings
+from omniloop.runner.replaying.server import ReplayedService
+from omniloop.runner.replaying.setup import RecordedScenes, config_of
 from omniloop.services.roles import servicers
 from omniloop.services.serving import Listening, serve_until_stopped
 from omniloop.services.shelf import SceneShelf

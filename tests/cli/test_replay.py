@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from omniloop.runlog.digest import digest_run
-from tests.runner.altering import altered
+from tests.runner.replaying.altering import altered
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("renderer.width=64", "renderer.height=48", "sync.duration_s=1", "scenes.ids=curve",

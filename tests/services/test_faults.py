@@ -70,7 +70,9 @@ def free_port() -> int:
 
 def run(folder: Path, *settings: str) -> dict[str, RolloutResult]:
     """Results by ``<scene>/<seed>``."""
-    config = compose(["run.concurrency=8", "run.retries=0", f"run.dir={folder}", "run.name=run", *settings])
+    config = compose(
+        ["run.concurrency=8", "run.retries=0", f"run.dir={folder}", "run.name=run", *settings]
+    )
     return {r.session_id: r for r in execute(config).results}
 
 

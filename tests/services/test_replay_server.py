@@ -10,15 +10,15 @@ from omniloop.configs.compose import compose
 from omniloop.core.geometry import IDENTITY
 from omniloop.runlog.difference import first_difference
 from omniloop.runlog.digest import digest
-from omniloop.runner.replay import find_recordings, replay
-from omniloop.runner.replay_setup import RecordedScenes
+from omniloop.runner.replaying.replay import find_recordings, replay
+from omniloop.runner.replaying.setup import RecordedScenes
 from omniloop.runner.run import execute
 from omniloop.services.ground_server import PhysicsServicer
 from omniloop.services.protos import physics_pb2 as physics
 from omniloop.services.protos import sensorsim_pb2 as sensorsim
 from omniloop.services.roles import servicers
 from omniloop.services.shelf import SceneShelf
-from tests.runner.replay_peers import drive_against, played
+from tests.runner.replaying.replay_peers import drive_against, played
 from tests.services.calling import called
 
 BASE = [

@@ -15,7 +15,7 @@ from omniloop.report.runs import Run
 from omniloop.report.score_tables import listed
 from omniloop.report.tabular import Table, Value, text
 from omniloop.runlog.results import RolloutResult
-from omniloop.runner.grid import Cell, Grid
+from omniloop.runner.grids.grid import Cell, Grid
 
 _FACTS: tuple[tuple[str, Callable[[RolloutResult], int | None]], ...] = (
     ("handover [us]", lambda r: r.handover_us),

@@ -12,7 +12,7 @@ import heapq
 from collections import deque
 from dataclasses import dataclass
 
-from omniloop.runner.plan import MOST_IN_FLIGHT, WORKERS, Workload
+from omniloop.runner.planning.plan import MOST_IN_FLIGHT, WORKERS, Workload
 from omniloop.runner.scheduler import Address, Assignment, Scheduler, Task
 
 EVENTS = 300_000

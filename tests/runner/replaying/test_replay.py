@@ -19,11 +19,11 @@ from omniloop.runlog.digest import digest_run
 from omniloop.runlog.proto import log_pb2 as pb
 from omniloop.runlog.reader import LogReader
 from omniloop.runlog.results import read_results
-from omniloop.runner.recording import Recording
-from omniloop.runner.replay import Replayed, replay
-from omniloop.runner.replay_setup import KINDS
+from omniloop.runner.replaying.recording import Recording
+from omniloop.runner.replaying.replay import Replayed, replay
+from omniloop.runner.replaying.setup import KINDS
 from omniloop.runner.run import execute
-from tests.runner.altering import altered, rewritten
+from tests.runner.replaying.altering import altered, rewritten
 
 SMALL = ("renderer.width=64", "renderer.height=48")
 BY_FRAME = ("renderer.chunk=0", "renderer.fps=10")

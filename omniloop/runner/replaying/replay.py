@@ -31,8 +31,8 @@ from omniloop.runlog.folder import (
 from omniloop.runlog.redact import without_secret
 from omniloop.runner.assemble import create_metrics
 from omniloop.runner.job import Job, Order, run_job
-from omniloop.runner.recording import Recording
-from omniloop.runner.replay_setup import KINDS, ReplaySetup, config_of, live_kinds, replay_setup
+from omniloop.runner.replaying.recording import Recording
+from omniloop.runner.replaying.setup import KINDS, ReplaySetup, config_of, live_kinds, replay_setup
 from omniloop.runner.score_meaning import keep_meaning
 from omniloop.runner.side_by_side import side_by_side
 

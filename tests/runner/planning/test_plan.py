@@ -10,9 +10,9 @@ from omniloop.configs.compose import compose
 from omniloop.core.errors import ConfigError, RunFolderError
 from omniloop.runlog.results import RolloutResult, read_results, write_result
 from omniloop.runlog.run_yaml import to_yaml
-from omniloop.runner.plan import Service, Workload, bound, forecast, plan
-from omniloop.runner.plan_sim import simulate
-from omniloop.runner.plan_words import batch_from_words, read_measured, seconds_of
+from omniloop.runner.planning.plan import Service, Workload, bound, forecast, plan
+from omniloop.runner.planning.simulation import simulate
+from omniloop.runner.planning.words import batch_from_words, read_measured, seconds_of
 from omniloop.runner.run import execute
 
 

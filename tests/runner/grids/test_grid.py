@@ -9,11 +9,11 @@ import pytest
 from omniloop.cli.grid import compare_grid
 from omniloop.core.errors import ConfigError, InputError, PluginError, RunFolderError, SceneError
 from omniloop.report.runs import read_run
-from omniloop.runner.grid import read_grid
-from omniloop.runner.grid_clock import common_clock, plan_grid
-from omniloop.runner.grid_run import choose_frozen
+from omniloop.runner.grids.cells import choose_frozen
+from omniloop.runner.grids.clock import common_clock, plan_grid
+from omniloop.runner.grids.grid import read_grid
 
-PLUGINS = "tests.runner.grid_plugins"
+PLUGINS = "tests.runner.grids.grid_plugins"
 TWO = ("policy=constant_velocity,log_replay", "renderer=none")
 QUICK = ("scenes.ids=curve", "sync.duration_s=1")
 SMALL = ("renderer.width=64", "renderer.height=48")
@@ -231,7 +231,7 @@ def test_a_policy_that_fails_is_counted_and_a_broken_renderer_takes_no_cell_down
     ]  # fmt: skip
     assert compare_grid(settings, out=tmp_path / "g", kind="md") == 1
     told = capsys.readouterr()
-    assert "failed: cell log_replay-tests.runner.grid_plugins.Breaks: curve/0: " in told.err
+    assert "failed: cell log_replay-tests.runner.grids.grid_plugins.Breaks: curve/0: " in told.err
     assert "the renderer went away" in told.err
     assert "failed: cell bad-rasterizer" not in told.err
     assert (
@@ -244,7 +244,7 @@ def test_a_policy_that_fails_is_counted_and_a_broken_renderer_takes_no_cell_down
 
 
 def test_what_is_interrupted_goes_on(tmp_path, monkeypatch, capsys):
-    from omniloop.runner import grid_run
+    from omniloop.runner.grids import cells as grid_run
 
     real, calls = grid_run.execute, []
 

@@ -28,7 +28,7 @@ from omniloop.core.schedule import Schedule
 from omniloop.orchestrator.fetch import fetch_strategy
 from omniloop.runlog import messages as topics
 from omniloop.runlog.messages import FramesAsked
-from omniloop.runner.recording import Course, FrameKey, Recording
+from omniloop.runner.replaying.recording import Course, FrameKey, Recording
 
 _TOPICS = {
     "policy": (topics.PLAN,), "controller": (topics.VEHICLE,), "traffic": (topics.TRAFFIC,),

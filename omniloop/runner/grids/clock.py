@@ -24,7 +24,7 @@ from omniloop.renderer_client.rasterizer import Rasterizer
 from omniloop.runlog.folder import RUN_YAML
 from omniloop.runlog.run_yaml import check_same
 from omniloop.runner.assemble import assemble
-from omniloop.runner.grid import Cell, Grid
+from omniloop.runner.grids.grid import Cell, Grid
 from omniloop.runner.run import describe
 
 

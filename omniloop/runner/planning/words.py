@@ -12,7 +12,7 @@ from typing import Any
 from omniloop.core.errors import ConfigError, nearest
 from omniloop.runlog.folder import open_existing, read_run_yaml
 from omniloop.runlog.results import RolloutResult, read_results
-from omniloop.runner.plan import Service, Workload
+from omniloop.runner.planning.plan import Service, Workload
 
 ORDER = ("renderer", "policy", "controller", "ground", "traffic")
 """Services, in the order in which a step calls them: renderer and policy lead."""

@@ -23,9 +23,9 @@ from omniloop.imperfection.settings import FrameSettings, ImageSettings
 from omniloop.orchestrator.rollout import run_rollout
 from omniloop.runlog.leaves import first_unlike
 from omniloop.runner.job import Job, Order, spec_of
-from omniloop.runner.recorded import recorded_session
-from omniloop.runner.recording import Recording
-from omniloop.runner.replay_setup import KINDS, config_of, replay_setup
+from omniloop.runner.replaying.recorded import recorded_session
+from omniloop.runner.replaying.recording import Recording
+from omniloop.runner.replaying.setup import KINDS, config_of, replay_setup
 from omniloop.services.roles import looped_back
 from omniloop.services.rpc import Refusal
 from omniloop.services.shelf import SceneShelf

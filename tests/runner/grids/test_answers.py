@@ -12,10 +12,10 @@ import pytest
 from omniloop.cli.grid import compare_grid
 from omniloop.core.errors import ConfigError
 from omniloop.report.runs import read_run
-from omniloop.runner.grid import read_grid
-from omniloop.runner.grid_answers import answer
+from omniloop.runner.grids.answers import answer
+from omniloop.runner.grids.grid import read_grid
 
-PLUGINS = "tests.runner.grid_plugins"
+PLUGINS = "tests.runner.grids.grid_plugins"
 POLICIES = (
     "policy=outside,looker,inside", f"outside={PLUGINS}:Beside", "outside.offset_m=7",
     f"looker={PLUGINS}:Looker", f"inside={PLUGINS}:Beside",

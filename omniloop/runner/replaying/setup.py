@@ -20,8 +20,8 @@ from omniloop.orchestrator.services import SERVICES, Services
 from omniloop.runlog.redact import MASK
 from omniloop.runner.assemble import PreparedScene, Setup, check_services, route_of
 from omniloop.runner.frozen import fitting, renderer_settings
-from omniloop.runner.recorded import RecordedService
-from omniloop.runner.recording import Recording
+from omniloop.runner.replaying.recorded import RecordedService
+from omniloop.runner.replaying.recording import Recording
 from omniloop.services.shelf import SceneShelf
 
 KINDS = ("policy", "traffic", "controller", "ground", "renderer")

@@ -1,7 +1,7 @@
 """How long a batch of rollouts takes, what it costs and what holds it up, before it is run.
 
 Two answers stand side by side: a bound that no schedule can beat, with its terms, and a simulation
-of every call of every step (`omniloop.runner.plan_sim`) under the rules that runs follow.
+of every call of every step (`omniloop.runner.planning.simulation`) under the rules that runs follow.
 """
 
 from __future__ import annotations
@@ -320,7 +320,7 @@ def forecast(batch: Workload, *, exact: bool = False) -> Forecast:
     Args:
         exact: Simulate every rollout, however long that takes.
     """
-    from omniloop.runner.plan_sim import simulate
+    from omniloop.runner.planning.simulation import simulate
 
     ran = simulate(batch, None) if exact else simulate(batch)
     terms = bound(batch)

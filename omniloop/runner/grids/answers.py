@@ -20,8 +20,8 @@ from omniloop.report.runs import Run, scores_of
 from omniloop.report.score_tables import chosen_scores, full_table
 from omniloop.report.tabular import SUFFIXES, TEXT_FORMATS, Table, to_csv
 from omniloop.runlog.files import write_atomic
-from omniloop.runner.grid import Cell, Grid
-from omniloop.runner.grid_tables import (
+from omniloop.runner.grids.grid import Cell, Grid
+from omniloop.runner.grids.tables import (
     agreement,
     policies_table,
     scores_table,

@@ -13,9 +13,9 @@ from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import assemble
 from omniloop.runner.job import Job, Order, run_job
-from omniloop.runner.replay import find_recordings
-from omniloop.runner.replay_server import ReplayedService
-from omniloop.runner.replay_setup import RecordedScenes
+from omniloop.runner.replaying.replay import find_recordings
+from omniloop.runner.replaying.server import ReplayedService
+from omniloop.runner.replaying.setup import RecordedScenes
 from omniloop.services.roles import looped_back
 from omniloop.services.shelf import SceneShelf
 

@@ -19,8 +19,8 @@ from omniloop.report.runs import Run, read_run
 from omniloop.runlog.files import usable, write_atomic
 from omniloop.runlog.folder import to_yaml
 from omniloop.runlog.results import RolloutResult
-from omniloop.runner.grid import Cell, Grid
-from omniloop.runner.grid_clock import Clock, GridPlan
+from omniloop.runner.grids.clock import Clock, GridPlan
+from omniloop.runner.grids.grid import Cell, Grid
 from omniloop.runner.rerender import Rerendered, rerender
 from omniloop.runner.run import Finished, execute
 

@@ -1,0 +1,1 @@
+"""Policies times backends on one decision grid, compared."""

@@ -1,0 +1,1 @@
+"""What a batch of rollouts takes, before it is run."""

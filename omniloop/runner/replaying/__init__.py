@@ -1,0 +1,1 @@
+"""A rollout run again on the answers that its log holds."""
