@@ -59,7 +59,8 @@ class Network:
 
     Every pass has the same shapes: rows that are missing from a batch are copies of the last. On
     the CPU a pass has one row, since matrix products round by a row's place in a batch: a row's
-    answer is the same bytes whatever the other rows are.
+    answer is the same bytes whatever the other rows are. It runs on one thread of the process,
+    since sums round by how many share them: the bytes are the same on any number of cores.
 
     Args:
         checkpoint: What `checkpoint.load` gave, on `device`.
@@ -85,6 +86,8 @@ class Network:
     def decide(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer queries, in their order."""
         answers: list[Answer] = []
+        if self.device.type == "cpu" and torch.get_num_threads() != 1:
+            torch.set_num_threads(1)
         for first in range(0, len(queries), self.batch):
             rows = list(queries[first : first + self.batch])
             padded = rows + rows[-1:] * (self.batch - len(rows))

@@ -343,12 +343,17 @@ def test_a_named_camera_is_checked_against_the_scene_before_a_start(weights):
         cameras_for(SCENE, policy.spec, RendererSpec(None))
 
 
-def test_a_rollout_completes_and_its_bytes_do_not_depend_on_concurrency(weights, tmp_path):
+def test_a_rollout_completes_and_its_bytes_do_not_depend_on_concurrency_or_threads(
+    weights, tmp_path
+):
+    import torch
+
     from omniloop.configs.compose import compose
     from omniloop.runner.run import execute
 
     digests = []
-    for concurrency in (1, 3):
+    for concurrency, threads in ((1, 1), (3, 2)):
+        torch.set_num_threads(threads)
         folder = tmp_path / str(concurrency)
         config = compose([
             "policy=wam", f"policy.checkpoint={weights}", "renderer.chunk=0", "renderer.fps=5",
