@@ -23,10 +23,10 @@ from omniloop.runner.assemble import assemble
 from omniloop.runner.batch.engine import Batch, Request, Rules
 from omniloop.runner.batch.executor import Source
 from omniloop.runner.batch.rollouts import Beat
+from omniloop.runner.batch.scheduler import Address, Scheduler, Task
 from omniloop.runner.job import Job, Order
 from omniloop.runner.planning.plan import Service, Workload, forecast
 from omniloop.runner.run import execute
-from omniloop.runner.scheduler import Address, Scheduler, Task
 from omniloop.scenes.embedded import synthetic_scene
 from omniloop.scenes.native import write_bundle
 

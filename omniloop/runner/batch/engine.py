@@ -15,8 +15,8 @@ from omniloop.runlog.folder import rollout_dir
 from omniloop.runlog.results import RESULT_NAME, RolloutResult, read_result
 from omniloop.runner.batch.executor import Executor, Source, WorkerDied
 from omniloop.runner.batch.rollouts import hung_error
+from omniloop.runner.batch.scheduler import Address, Assignment, Backoff, Scheduler, Task
 from omniloop.runner.job import Job, Order, unfinished
-from omniloop.runner.scheduler import Address, Assignment, Backoff, Scheduler, Task
 
 _BARREN = 3
 """Workers that may die in a row without a rollout between them, before a run gives up.

@@ -254,7 +254,7 @@ class Forecast:
         efficiency: The bound over the time by simulation.
         gpu_hours: Of all GPUs declared, idle or not.
         busy: Share of its capacity in use, by service and for the workers.
-        queueing_s: See `omniloop.runner.scheduler.Scheduler.queueing_s`; of what was simulated.
+        queueing_s: See `omniloop.runner.batch.scheduler.Scheduler.queueing_s`; of what was simulated.
         simulated: Rollouts that were simulated; fewer than the batch has means that the steady pace
             of these stands for the rest.
         drift: By what share that pace still changed over the last half of these.

@@ -12,8 +12,8 @@ import heapq
 from collections import deque
 from dataclasses import dataclass
 
+from omniloop.runner.batch.scheduler import Address, Assignment, Scheduler, Task
 from omniloop.runner.planning.plan import MOST_IN_FLIGHT, WORKERS, Workload
-from omniloop.runner.scheduler import Address, Assignment, Scheduler, Task
 
 EVENTS = 300_000
 """Calls that are simulated one by one; well below a second."""
@@ -31,7 +31,7 @@ class Simulated:
         wall_s: From the first start to the last end, of the whole batch.
         rollouts: That were simulated.
         busy: Share of its capacity in use, by service and for the workers.
-        queueing_s: See `omniloop.runner.scheduler.Scheduler.queueing_s`.
+        queueing_s: See `omniloop.runner.batch.scheduler.Scheduler.queueing_s`.
         drift: How much the pace of what was simulated still changed, as a share; 0 if it was all.
     """
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from omniloop.core.errors import ConfigError, nearest
-from omniloop.runner.places import Place
-from omniloop.runner.scene_queues import SceneQueues, Task
+from omniloop.runner.batch.places import Place
+from omniloop.runner.batch.scene_queues import SceneQueues, Task
 
 
 @dataclass(eq=False)

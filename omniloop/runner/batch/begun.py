@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from omniloop.core.errors import ConfigError
-from omniloop.runner.fairness import Request
-from omniloop.runner.places import Assignment, Place, Worker
-from omniloop.runner.scene_queues import Task
+from omniloop.runner.batch.fairness import Request
+from omniloop.runner.batch.places import Assignment, Place, Worker
+from omniloop.runner.batch.scene_queues import Task
 
 
 @dataclass(eq=False)

@@ -9,11 +9,11 @@ Rules:
   each service that its request needs. So nothing is held while waiting for something else.
 - Work-conserving: `Scheduler.next` finds a task wherever one could begin. Neither a request whose
   services are full nor a task that waits to be tried again stands in the way of another.
-- Fair: see `omniloop.runner.fairness.Requests`.
+- Fair: see `omniloop.runner.batch.fairness.Requests`.
 - The address with the largest share of free sessions is taken; among equals, one that lately had
   a scene that is queued. It then gets such a scene before others; else one that no address
   has; else the one with the most tasks left. Nothing waits for a better match. So with workers.
-- An address that fails again and again is avoided: see `omniloop.runner.breaker.Breaker`.
+- An address that fails again and again is avoided: see `omniloop.runner.batch.breaker.Breaker`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from omniloop.core.errors import ConfigError
-from omniloop.runner.begun import Begun
-from omniloop.runner.breaker import AVOIDED, Backoff
-from omniloop.runner.fairness import Request, Requests
-from omniloop.runner.places import (
+from omniloop.runner.batch.begun import Begun
+from omniloop.runner.batch.breaker import AVOIDED, Backoff
+from omniloop.runner.batch.fairness import Request, Requests
+from omniloop.runner.batch.places import (
     WORKER,
     Address,
     AddressState,
@@ -38,7 +38,7 @@ from omniloop.runner.places import (
     choose_scene,
     choose_worker,
 )
-from omniloop.runner.scene_queues import SceneQueues, Task
+from omniloop.runner.batch.scene_queues import SceneQueues, Task
 
 __all__ = ["Address", "AddressState", "Assignment", "Backoff", "Scheduler", "Task", "WorkerState"]
 

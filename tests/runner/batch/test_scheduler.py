@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from omniloop.core.errors import ConfigError
-from omniloop.runner.breaker import Backoff, Breaker
-from omniloop.runner.scheduler import Address, Assignment, Scheduler, Task
+from omniloop.runner.batch.breaker import Backoff, Breaker
+from omniloop.runner.batch.scheduler import Address, Assignment, Scheduler, Task
 
 RENDERERS = {"r0": 1, "r1": 2, "r2": None}
 POLICIES = {"p0": 2, "p1": 3}

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from omniloop.core.errors import ConfigError, nearest
-from omniloop.runner.breaker import AVOIDED, Backoff, Breaker
-from omniloop.runner.scene_queues import SceneQueues, Task
+from omniloop.runner.batch.breaker import AVOIDED, Backoff, Breaker
+from omniloop.runner.batch.scene_queues import SceneQueues, Task
 
 WORKER = "worker"
 
@@ -53,7 +53,7 @@ class AddressState:
 
     Attributes:
         sessions: In use.
-        state: One of `omniloop.runner.breaker.STATES`.
+        state: One of `omniloop.runner.batch.breaker.STATES`.
         until_s: When it may be tried, if it is avoided.
         scenes: Those that it had lately, the last one last.
     """
