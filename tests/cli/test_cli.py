@@ -153,6 +153,7 @@ def test_ctrl_c_leaves_nothing_that_looks_complete_and_resume_goes_on(tmp_path):
         "renderer=none",
         "scenes.ids=curve",
         "policy=tests.plugins:Slow",
+        "sync.duration_s=4",
         "run.seeds=3",
         "run.concurrency=1",
     )
