@@ -72,24 +72,24 @@ class Watched(EgodriverServicer):
     def __init__(self, policy: Any) -> None:
         super().__init__(as_service("policy", policy), SceneShelf(EmbeddedScenes()))
         self.began: list[str] = []
-        self._open: set[str] = set()
+        self._at_present: set[str] = set()
         self.most = 0
 
     async def start_session(self, request: Any, caller: Caller) -> Any:
         reply = await super().start_session(request, caller)
         self.began.append(request.session_uuid)
-        self._open.add(request.session_uuid)
+        self._at_present.add(request.session_uuid)
         self.most = max(self.most, self.open)
         return reply
 
     async def close_session(self, request: Any, caller: Caller) -> Any:
-        self._open.discard(request.session_uuid)
+        self._at_present.discard(request.session_uuid)
         return await super().close_session(request, caller)
 
     @property
     def open(self) -> int:
         """Sessions at present."""
-        return len(self._open)
+        return len(self._at_present)
 
 
 class Slow:
