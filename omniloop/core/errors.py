@@ -7,6 +7,7 @@ OmniloopError
 |  `- PluginError        a plugin name, class or constructor argument
 |- PolicyError           the policy broke its contract: outcome `policy_failed`
 |- ServiceError          any other service broke: outcome `infrastructure_failed`
+|  |- RolloutHung        of nothing that answered for long: not tried again within a run
 |  |- TransientError     of a cause known to be passing: the same call may succeed later
 |  `- SessionLost        the peer no longer knows the session: restarted, or idle too long
 |     `- SessionEvicted  a renderer's: another client took its place
@@ -74,6 +75,10 @@ class PolicyError(OmniloopError):
 
 class ServiceError(OmniloopError):
     """A service other than the policy broke its contract or failed."""
+
+
+class RolloutHung(ServiceError):
+    """No service of a rollout answered for so long that it was ended."""
 
 
 class TransientError(ServiceError):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from omniloop.core.errors import OmniloopError, RunFolderError, ServiceError
+from omniloop.core.errors import OmniloopError, RolloutHung, RunFolderError, ServiceError
 from omniloop.live.events import Listener, RolloutEnded, RolloutStarted, WorkerLost
 from omniloop.runlog.folder import rollout_dir
 from omniloop.runlog.results import RESULT_NAME, RolloutResult, read_result
@@ -225,13 +225,13 @@ class Batch:
             return
         job = Job(task.scene, task.seed)
         try:
-            result, hung = await self._attempt(request, job, assignment)
+            result = await self._attempt(request, job, assignment)
         except WorkerDied:  # before it was given the rollout, which is no attempt
             self.scheduler.submit([task])
             return
         self._judge_addresses(assignment, result)
         retry_s = None
-        if result.outcome == "infrastructure_failed" and not hung:
+        if result.outcome == "infrastructure_failed":
             retry_s = self._retry(request, job, assignment, result)
         self._over(assignment)
         self._tell(request, RolloutEnded(result, assignment.attempt, assignment.worker, retry_s))
@@ -242,10 +242,8 @@ class Batch:
         else:
             request.retries += 1
 
-    async def _attempt(
-        self, request: Request, job: Job, assignment: Assignment
-    ) -> tuple[RolloutResult, bool]:
-        """Have a worker run a rollout; return its result, and whether it hung.
+    async def _attempt(self, request: Request, job: Job, assignment: Assignment) -> RolloutResult:
+        """Have a worker run a rollout.
 
         Raises:
             WorkerDied: the worker was dead before it was given the rollout.
@@ -276,9 +274,9 @@ class Batch:
             self._lost(assignment, died)
             if not died.began:
                 raise
-            return self._after_death(request, order, died), job.name in died.hung
+            return self._after_death(request, order, died)
         self._barren = 0
-        return result, False
+        return result
 
     def _over(self, assignment: Assignment) -> None:
         """A rollout holds nothing any more; that of a dead worker held nothing already."""
@@ -349,6 +347,8 @@ class Batch:
         self, request: Request, job: Job, assignment: Assignment, result: RolloutResult
     ) -> float | None:
         error = result.error or {}
+        if error.get("type") == RolloutHung.__name__:
+            return None  # it has cost long enough
         said = f"{error.get('type')}: {error.get('what')}"
         again = request._errors.get(job) == said
         request._errors[job] = said

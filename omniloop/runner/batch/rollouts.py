@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from omniloop.core.errors import ServiceError
+from omniloop.core.errors import RolloutHung, ServiceError
 from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup
@@ -149,7 +149,7 @@ class Rollouts:
             outer = asyncio.current_task()
             if outer is not None and outer.cancelling():
                 raise  # nobody wants the rollout any more
-            error = hung_error(order, self._hang_s or 0.0)
+            error: ServiceError = hung_error(order, self._hang_s or 0.0)
             if not mine.hung:
                 error = ServiceError(
                     "the rollout was cancelled from within: a plugin raised CancelledError",
@@ -245,9 +245,9 @@ def _add(used: dict[tuple[str, str], ServiceUse], setup: Setup) -> None:
         used[key] = used[key] + use if key in used else use
 
 
-def hung_error(order: Order, hang_s: float) -> ServiceError:
+def hung_error(order: Order, hang_s: float) -> RolloutHung:
     """Why a rollout was ended that stood still."""
-    return ServiceError(
+    return RolloutHung(
         f"the rollout hung: no service answered for {hang_s:g} s", where=order.job.name,
         remedy="see which service stands still, or raise run.hang_s",
     )  # fmt: skip
