@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from omniloop.bench.batch_live import broker
 from omniloop.core.errors import ServiceError
 from omniloop.runlog.digest import digest_run
 from omniloop.runlog.results import find_results
@@ -26,7 +27,7 @@ _LIMIT_S = 300.0
 
 
 def kills(moments: int) -> dict[str, Any]:
-    """Kill the run, a worker, and a service, each at so many moments.
+    """Kill the run, a worker, a service, and the broker, each at so many moments.
 
     Returns:
         By what was killed: rollouts lost, done twice, and moments after which a digest differed;
@@ -46,6 +47,12 @@ def kills(moments: int) -> dict[str, Any]:
             out["service"] = _tally(
                 place / "service", moments, there, lambda p, m, f: restart(m), remote
             )
+        with broker() as local:
+            told = [f"run.mqtt=mqtt://127.0.0.1:{local.port}/bench"]
+            out["broker"] = _tally(
+                place / "broker", moments, plain,
+                lambda p, m, f: local.restart(m.uniform(0.0, 0.5)), told,
+            )  # fmt: skip
     return out
 
 

@@ -62,11 +62,11 @@ def publisher_share() -> dict[str, Any]:
         ServiceError: there is no broker to be had.
     """
     took = _ThreadTime()
-    with tempfile.TemporaryDirectory() as folder, broker() as port:
+    with tempfile.TemporaryDirectory() as folder, broker() as local:
         began = time.process_time()
         execute(compose([
             "renderer=none", "scenes.ids=curve,straight_road", f"run.seeds={_ROLLOUTS // 2}",
-            "run.workers=1", f"run.dir={folder}", "run.name=live", f"run.mqtt=mqtt://127.0.0.1:{port}/bench",
+            "run.workers=1", f"run.dir={folder}", "run.name=live", f"run.mqtt=mqtt://127.0.0.1:{local.port}/bench",
         ]), (took,))  # fmt: skip
         run_s = time.process_time() - began
     return {
@@ -79,21 +79,53 @@ def publisher_share() -> dict[str, Any]:
     }
 
 
+class LocalBroker:
+    """A broker of this machine: mosquitto if it is installed, else amqtt.
+
+    Attributes:
+        port: Where it listens, also after a restart.
+    """
+
+    def __init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        found = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        amqtt = [sys.executable, "-c", _AMQTT, str(self.port)]
+        process = subprocess.Popen(
+            [found, "-p", str(self.port)] if found else amqtt,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        _wait(process, self.port)
+        return process
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self, after_s: float) -> None:
+        """Kill it, and start another in its place a little later."""
+        self.kill()
+        time.sleep(after_s)
+        self._process = self._start()
+
+
 @contextlib.contextmanager
-def broker() -> Iterator[int]:
-    """A broker of this machine: mosquitto if it is installed, else amqtt; yields its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    found = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    command = [found, "-p", str(port)] if found else [sys.executable, "-c", _AMQTT, str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def broker() -> Iterator[LocalBroker]:
+    """A broker that ends with the block.
+
+    Raises:
+        ServiceError: there is none to be had.
+    """
+    found = LocalBroker()
     try:
-        _wait(process, port)
-        yield port
+        yield found
     finally:
-        process.kill()
-        process.wait()
+        found.kill()
 
 
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:

@@ -1,4 +1,4 @@
-"""A service is killed and started again while a batch runs: no rollout is lost, none is done twice."""
+"""A service, or the broker, is killed and started again while a batch runs: no rollout is lost, none is done twice."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from omniloop.bench.batch_kill import served_policy
+from omniloop.bench.batch_live import broker
 from omniloop.configs.compose import compose
-from omniloop.live.events import Event, RolloutEnded
+from omniloop.live.events import Event, Progress, RolloutEnded
 from omniloop.runlog.digest import digest_run
 from omniloop.runner.run import Finished, execute
 
@@ -78,3 +79,38 @@ def test_a_service_killed_at_any_moment_costs_no_rollout(
     assert digest_run(tmp_path / "run") == service.undisturbed
     kept = [e.result for e in told if isinstance(e, RolloutEnded) and e.retry_in_s is None]
     assert len({r.session_id for r in kept}) == len(kept) == 12
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_broker_killed_at_any_moment_changes_nothing(
+    tmp_path: Path, without_broker: list[tuple[str, str]], seed: int
+) -> None:
+    moment = random.Random(seed)
+    after, is_replaced = moment.randrange(0, 9), seed != 0
+    with broker() as local:
+
+        class Kills(Told):
+            def tell(self, event: Event) -> None:
+                super().tell(event)
+                ended = sum(isinstance(e, RolloutEnded) for e in self)
+                if ended == after and not isinstance(event, Progress):
+                    local.kill()
+                    if is_replaced:
+                        local.restart(0.0)
+
+        finished = execute(
+            compose([
+                *SMALL, "policy=constant_velocity", "run.workers=2", f"run.dir={tmp_path}",
+                "run.name=run", f"run.mqtt=mqtt://127.0.0.1:{local.port}/tests",
+            ]),
+            (Kills(),),
+        )  # fmt: skip
+    assert [r.outcome for r in finished.results] == ["completed"] * 12
+    assert digest_run(tmp_path / "run") == without_broker
+
+
+@pytest.fixture(scope="module")
+def without_broker(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
+    folder = tmp_path_factory.mktemp("without_broker")
+    execute(compose([*SMALL, "policy=constant_velocity", f"run.dir={folder}", "run.name=run"]))
+    return digest_run(folder / "run")

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import omniloop
 from omniloop.configs.compose import compose
 from omniloop.core.errors import ConfigError
 from omniloop.live.events import Event, RolloutEnded, WorkerLost
 from omniloop.runlog.digest import digest_run
 from omniloop.runlog.results import find_results
-from omniloop.runner.batch.ray_workers import connect
+from omniloop.runner.batch.ray_workers import RayWorkers, connect
 from omniloop.runner.run import Finished, execute
 
 ray = pytest.importorskip("ray")
@@ -119,6 +120,15 @@ def test_an_address_without_a_cluster_is_a_clear_error() -> None:
         ray.shutdown()
     with pytest.raises(ConfigError, match="no Ray cluster can be used"):
         connect("127.0.0.1:1")
+
+
+def test_a_node_with_another_version_is_refused_by_name() -> None:
+    here = {"node": "10.0.0.7", "omniloop": omniloop.__version__, "ray": ray.__version__}
+    workers = RayWorkers(1, None, None)
+    workers._check(here)
+    for package in ("omniloop", "ray"):
+        with pytest.raises(ConfigError, match=f"the node 10.0.0.7 has {package} 0.0.1"):
+            workers._check({**here, package: "0.0.1"})
 
 
 def test_a_missing_ray_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
