@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile(
-    "repeatable", deadline=None, derandomize=True, max_examples=60, database=None
+    "repeatable", deadline=None, derandomize=True, max_examples=40, database=None
 )
 settings.load_profile("repeatable")
 

@@ -189,7 +189,10 @@ async def _run(plan: Plan, listeners: Sequence[Listener]) -> str:
     workers = workers_for(setup, len(plan.todo))
     concurrency = concurrency_for(setup, workers)
     executor = executor_for(config, workers, plan.folder)
-    rules = Rules(config.run.retries + 1, config.run.hang_s, per_worker(setup), concurrency)
+    rules = Rules(
+        config.run.retries + 1, config.run.hang_s, per_worker(setup), concurrency,
+        finishing=max(2, concurrency // workers),
+    )  # fmt: skip
     batch = Batch(executor, rules)
     source = Source("run", setup, plan.folder)
     request = Request(source, plan.todo, plan.contents.__getitem__)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from omniloop.core.errors import ConfigError
 from omniloop.live.events import Progress, ServiceLoad, WorkerLoad
-from omniloop.runner.batch.engine import Batch, Request, limits_of
+from omniloop.runner.batch.engine import Batch, Request
+from omniloop.runner.batch.executor import limits_of
 from omniloop.runner.batch.machine import cores, resident_mib
 from omniloop.runner.batch.rollouts import Beat, ServiceUse
 from omniloop.runner.batch.sizing import is_memory_short

@@ -13,7 +13,7 @@ from omniloop.core.errors import OmniloopError, RolloutHung, RunFolderError, Ser
 from omniloop.live.events import Listener, RolloutEnded, RolloutStarted, WorkerLost
 from omniloop.runlog.folder import rollout_dir
 from omniloop.runlog.results import RESULT_NAME, RolloutResult, read_result
-from omniloop.runner.batch.executor import Executor, Source, WorkerDied
+from omniloop.runner.batch.executor import Executor, Source, WorkerDied, limits_of
 from omniloop.runner.batch.rollouts import hung_error
 from omniloop.runner.batch.scheduler import Address, Assignment, Backoff, Scheduler, Task
 from omniloop.runner.job import Job, Order, unfinished
@@ -36,12 +36,15 @@ class Rules:
         hang_s: See `omniloop.runner.batch.rollouts.Rollouts`.
         per_worker: Rollouts that a worker can simulate at once.
         concurrency: Rollouts at once over all workers; None for as many as have room.
+        finishing: Rollouts that a worker scores or draws, beyond which it begins no other: each
+            holds all that happened in it.
     """
 
     attempts: int = 3
     hang_s: float | None = None
     per_worker: int = 1
     concurrency: int | None = None
+    finishing: int = 2
 
 
 @dataclass(eq=False)
@@ -127,10 +130,13 @@ class Batch:
             OmniloopError: one cannot be started.
         """
         for worker in await self._executor.start():
-            self.scheduler.add_worker(worker, self._rules.per_worker)
+            self._add_worker(worker)
         self.scheduler.set_concurrency(self._rules.concurrency)
         self._pump = asyncio.create_task(self._schedule())
         self._pump.add_done_callback(self._broke_down)
+
+    def _add_worker(self, worker: str) -> None:
+        self.scheduler.add_worker(worker, self._rules.per_worker, self._rules.finishing)
 
     def add(self, request: Request) -> None:
         """Take a request; its `done` tells its end.
@@ -325,7 +331,7 @@ class Batch:
                     f" {died.what}", where=worker,
                     remedy="see what they wrote above; go on with run.resume=true",
                 )  # fmt: skip
-            self.scheduler.add_worker(await self._executor.replace(worker), self._rules.per_worker)
+            self._add_worker(await self._executor.replace(worker))
         except OmniloopError as error:
             for request in tuple(self._requests.values()):
                 self._fail(request, error)
@@ -391,9 +397,3 @@ def _show(task: asyncio.Task[None], error: Exception) -> None:
     """Have the event loop tell the traceback of an error that nobody looked for."""
     context = {"message": "a batch broke down", "exception": error, "task": task}
     task.get_loop().call_exception_handler(context)
-
-
-def limits_of(source: Source) -> dict[str, dict[str, int | None]]:
-    """Sessions at once by service and address, of services elsewhere."""
-    found = {name: getattr(service, "limits", None) for name, service in source.setup.services}
-    return {name: limits for name, limits in found.items() if limits}

@@ -87,3 +87,9 @@ class Executor(Protocol):
     async def stop(self) -> None:
         """End all workers and what they do; a second call does nothing."""
         ...
+
+
+def limits_of(source: Source) -> dict[str, dict[str, int | None]]:
+    """Sessions at once by service and address, of services elsewhere."""
+    found = {name: getattr(service, "limits", None) for name, service in source.setup.services}
+    return {name: limits for name, limits in found.items() if limits}

@@ -124,7 +124,7 @@ class Worker:
     """A worker: its place counts what it simulates.
 
     Attributes:
-        finishing: How many more tasks it has at most.
+        finishing: While more tasks than these are scored, drawn or written, it gets no other.
         held: Tasks that it has, by number.
         leaving: Whether it gets no more.
     """
@@ -139,7 +139,7 @@ class Worker:
     def has_room(self) -> bool:
         """Whether it may get a task more."""
         room = self.place.has_room and len(self.held) < self.limit + self.finishing
-        return room and not self.leaving
+        return room and len(self.held) - self.place.used <= self.finishing and not self.leaving
 
 
 class Places:

@@ -108,8 +108,8 @@ class Scheduler:
 
         Args:
             limit: Tasks that it simulates at once.
-            finishing: How many more it has at most, which are scored or written; as many as
-                `limit` if None.
+            finishing: How many more it has at most, which are scored, drawn or written. While
+                there are more of these than that, it gets no other. `limit` if None.
 
         Raises:
             ConfigError: it is there, or a number is too small.

@@ -106,15 +106,6 @@ def actor_pids() -> list[int]:
     return found
 
 
-def test_a_rollout_that_kills_its_worker_is_recorded(cluster: str, tmp_path: Path) -> None:
-    done = run(
-        tmp_path, "there", *on_ray(cluster), "scenes.ids=curve", "run.seeds=2", "run.retries=0",
-        "policy=tests.runner.batch.batch_plugins:Dies",
-    )  # fmt: skip
-    fine, died = done.results
-    assert (fine.outcome, died.outcome) == ("completed", "infrastructure_failed")
-
-
 def test_an_address_without_a_cluster_is_a_clear_error() -> None:
     if ray.is_initialized():
         ray.shutdown()

@@ -75,8 +75,9 @@ class Anything(RuleBasedStateMachine):
     def worker_has_room(self, name):
         limit, finishing = self.workers[name]
         simulating = sum(a.worker == name for a in self.simulating)
-        held = simulating + sum(a.worker == name for a in self.finishing)
-        return name not in self.leaving and simulating < limit and held < limit + finishing
+        ending = sum(a.worker == name for a in self.finishing)
+        room = simulating < limit and simulating + ending < limit + finishing
+        return name not in self.leaving and room and ending <= finishing
 
     def in_flight(self, request):
         return sum(a.task.request == request for a in self.simulating)
@@ -693,3 +694,18 @@ def test_wrong_calls_say_what_is_wrong():
         made.ended(begun, 0.0)
     with pytest.raises(ConfigError, match="a factor of 1 or more"):
         Backoff(1.0, 0.5)
+
+
+def test_a_worker_that_falls_behind_with_scoring_gets_nothing_more_until_it_caught_up():
+    made = Scheduler()
+    made.add_request("run")
+    made.add_worker("here", 64, finishing=2)
+    made.set_concurrency(1)
+    made.submit(Task("run", "curve", seed) for seed in range(6))
+    begun = []
+    for _ in range(3):
+        begun.append(made.next(0.0))
+        made.simulated(begun[-1], 0.0)
+    assert made.next(0.0) is None  # three are being scored
+    made.ended(begun[0], 1.0)
+    assert made.next(1.0) is not None
