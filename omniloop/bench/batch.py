@@ -31,6 +31,7 @@ from omniloop.scenes.embedded import synthetic_scene
 from omniloop.scenes.native import write_bundle
 
 _PAIRS = 3
+_ROLLOUTS = 128
 _QUEUED = 10_000
 
 
@@ -81,13 +82,13 @@ def _workers() -> dict[str, Any]:
                 span, began = _Span(), time.perf_counter()
                 execute(compose([
                     "scenes=native", f"scenes.path={folder}/scenes", "renderer=none",
-                    "run.seeds=32", f"run.workers={workers}", f"run.concurrency={workers}",
+                    f"run.seeds={_ROLLOUTS}", f"run.workers={workers}", f"run.concurrency={workers}",
                     f"run.dir={folder}/runs", f"run.name={pair}-{workers}",
                 ]), (span,))  # fmt: skip
                 took[workers] = (span.last_s - span.first_s, time.perf_counter() - began)
             ratios.append(took[1][0] / took[2][0])
             whole.append(took[1][1] / took[2][1])
-            rates.append(32 / took[2][0])
+            rates.append(_ROLLOUTS / took[2][0])
     return {
         "target": ">= 1.8",
         "ratio": round(statistics.median(ratios), 3),

@@ -145,7 +145,8 @@ class DaemonRequest:
                 await request.done
             finally:
                 await asyncio.to_thread(folder.write_tables)
-        return {Job(result.scene, result.seed): result for result in request.results}
+            results = await asyncio.to_thread(folder.results)
+        return {Job(result.scene, result.seed): result for result in results}
 
     def _open(self, setup: Setup, jobs: dict[Job, str]) -> RunFolder:
         """In a thread: make the run's folder."""

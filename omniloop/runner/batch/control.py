@@ -89,7 +89,7 @@ def progress_of(batch: Batch, request: Request, control: RunControl, done_before
     now_s = time.monotonic()
     elapsed_s = now_s - request.started_s
     beats = batch.executor.beats()
-    done = len(request.results)
+    done = request.outcomes.total()
     rest = len(request.jobs) - done
     return Progress(
         state=control.state,

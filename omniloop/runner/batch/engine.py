@@ -59,7 +59,7 @@ class Request:
         own: Services whose sessions it does not share with other requests.
         wire_uuids: What drivers that are elsewhere shall know its rollouts by.
         keep_steps: See `omniloop.runner.job.Order`.
-        results: Of the rollouts that ended for good, in order of their end.
+        outcomes: How many of its rollouts ended how, for good; their results are in the folder.
         done: Set to the first failure of the run folder, or to None at the end.
     """
 
@@ -71,7 +71,7 @@ class Request:
     own: frozenset[str] = frozenset()
     wire_uuids: Mapping[Job, str] = field(default_factory=dict)
     keep_steps: bool = False
-    results: list[RolloutResult] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
     retries: int = 0
     cancelled: bool = False
     started_s: float = field(default_factory=time.monotonic)
@@ -86,11 +86,6 @@ class Request:
     def name(self) -> str:
         """Its source's."""
         return self.source.name
-
-    @property
-    def outcomes(self) -> Counter[str]:
-        """How many rollouts ended how."""
-        return Counter(result.outcome for result in self.results)
 
 
 class Batch:
@@ -242,7 +237,7 @@ class Batch:
         self._over(assignment)
         self._tell(request, RolloutEnded(result, assignment.attempt, assignment.worker, retry_s))
         if retry_s is None:
-            request.results.append(result)
+            request.outcomes[result.outcome] += 1
             request._left.discard(job)
             self._settle(request)
         else:
