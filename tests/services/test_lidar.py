@@ -135,6 +135,6 @@ def test_every_point_lies_on_the_ground_or_on_the_box_and_nothing_is_before_it(
         )
         inside = (np.abs(way) < size / 2 - 1e-6).all(axis=1)
         started_inside = (
-            np.abs(geometry.transform_points(geometry.inverse(box), sensor[:3])) < size / 2
+            np.abs(geometry.transform_points(geometry.inverse(box), sensor[:3])) <= size / 2 + 1e-6
         ).all()
         assert started_inside or not inside.any()
