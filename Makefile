@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
-# One more than there are cores: many tests wait for processes that they started.
+# One more than there are cores: many tests wait for processes that they started. One thread each,
+# or those of torch and BLAS wait for one another.
 PYTEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 .PHONY: demo test lint clean
@@ -23,7 +24,7 @@ demo: .make/installed
 	$(BIN)/omniloop run run.name=demo run.video=true
 
 test: lint
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS)
 
 lint: .make/test-extras
 	$(BIN)/ruff check .
