@@ -159,13 +159,15 @@ class MqttPublisher:
         status_at = time.monotonic()
         while not self._all_read:
             closing = self._closing  # before what is unread is read
+            before = self._standing()
             while self._unread:
                 self._read(self._unread.popleft())
             self._telling.dropped, self._unheard = self._telling.dropped + self._unheard, 0
             if closing:
                 self._telling.end("the process that ran it ended without a word")
                 self._all_read = True
-            if closing or time.monotonic() - status_at > _STATUS_AGAIN_S:
+            old = time.monotonic() - status_at > _STATUS_AGAIN_S
+            if closing or old or before != self._standing():
                 status_at = time.monotonic()
                 self._due.add("status")
             if self._due or self._outbox:
@@ -176,7 +178,6 @@ class MqttPublisher:
 
     def _read(self, event: Event) -> None:
         telling = self._telling
-        before = (telling.state, telling.concurrency if telling.started else None)
         try:
             messages = telling.take(event)
         except ValueError as error:  # a message that its schema refuses
@@ -187,10 +188,15 @@ class MqttPublisher:
                 self._outbox.popleft()
                 telling.dropped += 1
             self._outbox.append(self._letter(message))
-        if isinstance(event, RunStarted) or before != (telling.state, telling.concurrency):
-            self._due.add("status")
         if isinstance(event, Progress):
             self._due |= {"progress", "services"}
+
+    def _standing(self) -> tuple[object, ...]:
+        """What has a new status sent when it changes."""
+        telling = self._telling
+        if telling.started is None:
+            return ()
+        return (telling.state, telling.concurrency, telling.dropped)
 
     async def _stay_connected(self) -> None:
         while self._telling.started is None:

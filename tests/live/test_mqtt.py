@@ -216,7 +216,7 @@ def test_of_what_waits_the_oldest_is_given_up_and_counted(start_broker: StartBro
     broker.kill()
     with publishing(broker.url, keep=10) as run:
         run.tell(*rollouts(25))
-        wait_for(lambda: run.said)
+        wait_for(lambda: run.said and not run.publisher._unread)
         broker.start()
         with Ear(broker.url) as ear:
             wait_for(lambda: any(s["dropped"] == 15 for s in ear.of("status")))
