@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+
+from tests.command import omniloop
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (
@@ -18,13 +18,6 @@ SETTINGS = (
     "policy=constant_velocity", "renderer.width=64", "renderer.height=48",
 )  # fmt: skip
 FILES = ("metrics_results.parquet", "metrics_results.txt", "results-summary.json")
-
-
-def omniloop(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "omniloop.cli.main", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
 
 
 def run(folder: Path, *settings: str, name: str = "run") -> Path:

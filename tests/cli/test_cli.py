@@ -1,4 +1,4 @@
-"""The command line as users meet it: real processes, exit codes, what is printed."""
+"""The command line as users meet it: exit codes, what is printed, signals."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from pathlib import Path
 import pytest
 
 from omniloop import __version__
+from tests.command import ROOT, omniloop
 
-ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("renderer=none", "sync.duration_s=1", "scenes.ids=curve")
 
 
-def omniloop(*arguments: str, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess[str]:
+def process(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "omniloop.cli.main", *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=120, check=False, **options,
+        [sys.executable, "-m", "omniloop.cli.main", *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False, **options,
     )  # fmt: skip
 
 
 def run(
-    folder: Path, *settings: str, name: str = "run", **options
+    folder: Path, *settings: str, name: str = "run", by=omniloop, **options
 ) -> subprocess.CompletedProcess[str]:
-    return omniloop("run", f"run.dir={folder}", f"run.name={name}", *settings, **options)
+    return by("run", f"run.dir={folder}", f"run.name={name}", *settings, **options)
 
 
 def test_help_teaches_by_example():
@@ -69,6 +69,7 @@ def test_two_processes_give_the_same_digest(tmp_path):
             "renderer.width=320",
             "renderer.height=176",
             name=name,
+            by=process,
         )
     digests = [omniloop("digest", str(tmp_path / name)).stdout for name in ("a", "b")]
     assert digests[0] == digests[1]
@@ -181,7 +182,9 @@ def test_a_full_disk_stops_the_run_with_a_message_and_nothing_looks_complete(tmp
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
-    done = run(tmp_path, "scenes.ids=curve", "sync.duration_s=4", preexec_fn=small_files)
+    done = run(
+        tmp_path, "scenes.ids=curve", "sync.duration_s=4", by=process, preexec_fn=small_files
+    )
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr

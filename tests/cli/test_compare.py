@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cli.test_cli import omniloop, run
+from tests.cli.test_cli import run
+from tests.command import omniloop
 
 SCENES = ("renderer=none", "sync.duration_s=4", "scenes.ids=curve,cut_in,junction", "run.seeds=2")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_cli import ROOT, omniloop
+from tests.command import ROOT, omniloop
 
 BLIND = ("policy=constant_velocity,log_replay", "renderer=none", "traffic=log_replay,idm")
 QUICK = ("scenes.ids=curve,cut_in", "sync.duration_s=2")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_cli import omniloop
+from tests.command import omniloop
 
 
 @pytest.fixture(scope="module")

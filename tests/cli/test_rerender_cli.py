@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.command import omniloop
+
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("renderer.width=64", "renderer.height=48", "sync.duration_s=2", "scenes.ids=curve")
-
-
-def omniloop(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "omniloop.cli.main", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

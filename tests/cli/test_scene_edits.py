@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import cv2
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def omniloop(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "omniloop.cli.main", *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+from tests.command import omniloop
 
 
 def test_a_run_drives_edited_scenes_and_its_report_lists_the_edits(tmp_path):
@@ -128,3 +117,22 @@ def test_an_instant_that_is_none_is_refused(tmp_path):
         done = omniloop("scenes", "show", "scenes.ids=curve", "--at", at, "--out", str(tmp_path))
         assert done.returncode == 2
         assert "an instant of" in done.stderr
+
+
+def test_one_damaged_scene_of_several_is_said_and_the_others_are_written(tmp_path):
+    done = omniloop("scenes", "convert", "scenes.ids=curve,junction", "--out", str(tmp_path / "in"))
+    assert done.returncode == 0, done.stderr
+    damaged = tmp_path / "in/junction.zip"
+    damaged.write_bytes(damaged.read_bytes()[:-500])
+    common = ("scenes=native", f"scenes.path={tmp_path / 'in'}")
+    for command in ("convert", "show"):
+        done = omniloop("scenes", command, *common, "--out", str(tmp_path / command))
+        assert done.returncode == 2
+        assert "skipped junction.zip: not a readable zip" in done.stderr
+        assert str(damaged) in done.stderr
+        assert [p.stem for p in (tmp_path / command).iterdir()] == ["curve"]
+    alone = omniloop(
+        "scenes", "convert", *common, "scenes.ids=junction.zip", "--out", str(tmp_path / "c")
+    )
+    assert alone.returncode == 2
+    assert alone.stderr.startswith("error: not a readable zip")
