@@ -27,6 +27,7 @@ def omniloop(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedPr
     with (
         contextlib.chdir(cwd),
         mock.patch.object(sys, "argv", words),
+        mock.patch.object(sys, "path", list(sys.path)),
         mock.patch.dict(os.environ),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),

@@ -46,13 +46,7 @@ def test_check_says_what_is_right_and_what_is_not(tmp_path):
         "    def plan(self, observation):\n"
         "        raise RuntimeError('out of ideas')\n"
     )
-    root = Path(__file__).resolve().parents[2]
-    import os
-
-    done = omniloop(
-        "plugins", "check", "late:Late", "sync.duration_s=1", cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(root)},
-    )  # fmt: skip
+    done = omniloop("plugins", "check", "late:Late", "sync.duration_s=1", cwd=tmp_path)
     assert done.returncode == 1
     assert "FAIL  decisions every 100 ms" in done.stdout
     assert "out of ideas" in done.stdout

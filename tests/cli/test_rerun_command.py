@@ -6,21 +6,20 @@ import html
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.command import omniloop
 
 SMALL = ("renderer.width=64", "renderer.height=48")
 
 
 def shell(line: str, cwd: Path) -> None:
-    """Run a line in a shell, where `omniloop` is that of these tests."""
-    head = f'omniloop() {{ "{sys.executable}" -m omniloop.cli.main "$@"; }}\n'
-    done = subprocess.run(
-        ["bash", "-c", head + line],
-        cwd=cwd, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    """Call `omniloop` with the words that a shell makes of the line."""
+    head = "omniloop() { printf '%s\\0' \"$@\"; }\n"
+    words = subprocess.run(["bash", "-c", head + line], capture_output=True, text=True, check=True)
+    done = omniloop(*words.stdout.split("\0")[:-1], cwd=cwd)
     assert done.returncode == 0, done.stderr
 
 
