@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from omniloop.cli.main import main
 from omniloop.configs.compose import compose
 from omniloop.runlog.record import read_record
 from omniloop.runlog.results import read_result
 from omniloop.runner.run import execute
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def omniloop(*arguments: str | Path) -> Done:
-    """The command in this process: a new one takes seconds to import everything."""
-    out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["omniloop", *map(str, arguments)]
-    code: object = 0
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            main()
-    except SystemExit as end:
-        code = end.code
-    finally:
-        sys.argv = before
-    return Done(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
+from tests.command import ROOT, omniloop
 
 
 @pytest.fixture(scope="module")

@@ -2,53 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from omniloop.cli.main import main
 from omniloop.runlog.digest import digest
 from omniloop.runlog.reader import iter_frames
 from omniloop.runlog.record import read_record
+from tests.command import omniloop
 
-ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("renderer.width=64", "renderer.height=48", "sync.duration_s=2", "run.seeds=2")
-
-
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def omniloop(*arguments: str | Path) -> Done:
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["omniloop", *map(str, arguments)]),
-        contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as ended,
-    ):  # fmt: skip
-        main()
-    return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cli")
     settings = (f"run.dir={path}", "run.name=demo", "scenes.ids=curve,cut_in", *QUICK)
-    done = subprocess.run(
-        [sys.executable, "-m", "omniloop.cli.main", "run", *settings],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = omniloop("run", *settings)
     assert done.returncode == 0, done.stderr
     return path / "demo"
 
