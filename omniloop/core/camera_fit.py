@@ -1,7 +1,8 @@
-"""Pinhole cameras as f-theta cameras, for renderers that know no other model.
+"""Cameras as f-theta cameras of six coefficients, for renderers that know no other model.
 
 The radius of a pinhole image over the angle from the axis is no polynomial. A polynomial of
 six coefficients follows it to 1e-3 rad up to about 120 degrees across a 1280 x 704 image.
+F-theta polynomials that are longer, such as those of fisheyes, are fitted to 0.1 px.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ MAX_COEFFICIENTS = 6
 """Coefficients of an f-theta polynomial that OmniDreams' server reads (contracts.md 2.4)."""
 
 MAX_ERROR_RAD = 1e-3
+MAX_ERROR_PX = 0.1
 
 _SAMPLES = 400
 _ROUNDS = 40
@@ -31,18 +33,42 @@ def as_ftheta(camera: Camera) -> Camera:
     """The same camera with an f-theta model of at most six coefficients a polynomial.
 
     Raises:
-        ConfigError: a pinhole camera cannot be fitted, or an f-theta polynomial is longer.
+        ConfigError: a pinhole camera cannot be fitted, or an f-theta polynomial is longer and
+            its fit off by more than `MAX_ERROR_PX`.
     """
     model = camera.model
     if isinstance(model, PinholeCamera):
         return replace(camera, model=ftheta_from_pinhole(model, camera.id))
-    for polynomial in (model.angle_to_pixeldist, model.pixeldist_to_angle):
-        if any(polynomial[MAX_COEFFICIENTS:]):
-            raise ConfigError(
-                f"camera '{camera.id}' has an f-theta polynomial of {len(polynomial)} coefficients",
-                where=f"camera {camera.id}", remedy=f"give at most {MAX_COEFFICIENTS}",
-            )  # fmt: skip
-    return camera
+    return replace(camera, model=_shortened(model, camera.id)) if is_long(model) else camera
+
+
+def is_long(model: FThetaCamera) -> bool:
+    """Whether one of its polynomials has more than `MAX_COEFFICIENTS`."""
+    both = (model.angle_to_pixeldist, model.pixeldist_to_angle)
+    return any(any(polynomial[MAX_COEFFICIENTS:]) for polynomial in both)
+
+
+def _shortened(model: FThetaCamera, name: str) -> FThetaCamera:
+    """The camera with polynomials fitted to what the image shows of it, and a little more."""
+    corner_rad = float(np.arccos(np.clip(_on_border(model)[:, 2], -1.0, 1.0)).max())
+    reach = min(corner_rad * _BEYOND, model.max_angle_rad)
+    forward = model.angle_to_pixeldist
+    angle = np.linspace(0.0, reach, _SAMPLES)
+    radius = np.asarray(np.polynomial.polynomial.polyval(angle, forward), dtype=np.float64)
+    fitted = _minimax(angle, radius, np.ones(_SAMPLES))
+    off = np.polynomial.polynomial.polyval(angle, fitted) - radius
+    backward, backward_px = inverse_within_px(forward, reach)
+    error_px = max(float(np.abs(off).max()), backward_px)
+    if not error_px <= MAX_ERROR_PX:
+        raise ConfigError(
+            f"camera '{name}' has an f-theta polynomial of"
+            f" {max(len(forward), len(model.pixeldist_to_angle))} coefficients, and the best of"
+            f" {MAX_COEFFICIENTS} is off by {error_px:.3f} px, where {MAX_ERROR_PX} is allowed",
+            where=f"camera {name}", remedy=f"give at most {MAX_COEFFICIENTS} coefficients",
+        )  # fmt: skip
+    return replace(
+        model, angle_to_pixeldist=fitted, pixeldist_to_angle=backward, max_angle_rad=reach
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -90,6 +116,24 @@ def inverse_polynomial(coefficients: tuple[float, ...], reach: float) -> tuple[f
     return _minimax(y, x, np.ones(_SAMPLES))
 
 
+def inverse_within_px(
+    forward: tuple[float, ...], reach_rad: float, count: int = MAX_COEFFICIENTS
+) -> tuple[tuple[float, ...], float]:
+    """Fit `pixeldist_to_angle` of `count` coefficients to `angle_to_pixeldist`.
+
+    Returns:
+        The coefficients, and how many pixels they and then `forward` move a radius up to
+        that of `reach_rad` at most.
+    """
+    angle = np.linspace(0.0, reach_rad, 2 * _SAMPLES)
+    radius = np.asarray(np.polynomial.polynomial.polyval(angle, forward), dtype=np.float64)
+    # An error in angle moves a pixel by the slope.
+    fitted = _minimax(radius, angle, np.gradient(radius, angle), count)
+    there = np.polynomial.polynomial.polyval(radius, fitted)
+    off = np.polynomial.polynomial.polyval(there, forward) - radius
+    return fitted, float(np.abs(off).max())
+
+
 def fit_error_rad(model: CameraModel, fitted: CameraModel) -> float:
     """Largest angle between two models of an image, over the whole of it, both ways.
 
@@ -107,7 +151,7 @@ def fit_error_rad(model: CameraModel, fitted: CameraModel) -> float:
     return float(2 * np.arcsin(np.minimum(np.linalg.norm(off, axis=1).max() / 2, 1.0)))
 
 
-def _on_border(model: PinholeCamera) -> Array:
+def _on_border(model: CameraModel) -> Array:
     """Directions ``(N, 3)`` along the image's border."""
     right, bottom = model.width - 0.5, model.height - 0.5
     steps = np.linspace(0.0, 1.0, 33)[:, None]
@@ -125,14 +169,15 @@ def _radius_px(model: PinholeCamera, angle_rad: Array) -> Array:
     return np.asarray(radial.project(rays)[0][:, 0])
 
 
-def _minimax(x: Array, y: Array, weight: Array) -> tuple[float, ...]:
+def _minimax(x: Array, y: Array, weight: Array, count: int = MAX_COEFFICIENTS) -> tuple[float, ...]:
     """Coefficients, lowest first, the first 0, of a polynomial close to ``(N,)`` samples.
 
     Args:
         weight: ``(N,)`` what an error counts.
+        count: Coefficients, the first included.
     """
     scale = float(x[-1]) or 1.0
-    powers = np.arange(1, MAX_COEFFICIENTS)
+    powers = np.arange(1, count)
     basis = (x / scale)[:, None] ** powers
     share = np.full(len(x), 1.0 / len(x))
     best, least = np.zeros(len(powers)), np.inf

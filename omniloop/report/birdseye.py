@@ -12,6 +12,7 @@ from omniloop.core.geometry import Array
 from omniloop.core.motion import Mask
 from omniloop.core.scene import ActorClass, Scene
 from omniloop.core.time import US_PER_S
+from omniloop.report.map_features import drawn_features
 from omniloop.report.map_raster import GRID_M, SHIFT, MapRaster, offset_polyline, to_fixed
 from omniloop.report.moment import Moment
 from omniloop.report.palette import DARK, Color, Palette, gradient, mix
@@ -284,7 +285,7 @@ def draw_legend(scene: Scene, palette: Palette, room_px: int, *, plans: bool = T
     """A plate that says which colour is what.
 
     Args:
-        scene: Names the classes that occur in it.
+        scene: Names the classes and the map's features that occur in it.
         palette: Colours.
         room_px: Width before entries go on in another row.
         plans: Whether to name plan, route and recorded path.
@@ -296,6 +297,8 @@ def draw_legend(scene: Scene, palette: Palette, room_px: int, *, plans: bool = T
         entries.append(("plan", palette.plan_far, "line"))
         entries.append(("route", palette.route, "dots"))
         entries.append(("recorded", palette.recorded, "thin"))
+    looks = [drawn.look for drawn in drawn_features(scene.map.features)]
+    entries += [(look.label, getattr(palette, look.color), look.mark) for look in looks]
     columns = [22 + text_width_px(name, 8) + 12 for name, _, _ in entries]
     rows: list[list[int]] = [[]]
     for k, width in enumerate(columns):
@@ -342,6 +345,11 @@ def _draw_mark(image: Image, x: int, y: int, color: Color, mark: str) -> None:
         cv2.rectangle(image, (x, y - 4), (x + 12, y + 3), color, -1)
     elif mark == "dots":
         draw_discs(image, np.array([[x + 1.0 + 5 * k, y] for k in range(3)]), 1.8, color)
+    elif mark == "disc":
+        draw_discs(image, np.array([[x + 6.0, y]]), 3.0, color)
+    elif mark == "hatch":
+        for k in range(3):
+            cv2.line(image, (x + 4 * k, y + 3), (x + 4 * k + 5, y - 4), color, 1, cv2.LINE_AA)
     else:
         half = 1 if mark == "line" else 0
         cv2.rectangle(image, (x, y - half), (x + 12, y + half), color, -1)

@@ -64,7 +64,7 @@ from omniloop.runlog.folder import (
     rollout_dir,
     to_yaml,
 )
-from omniloop.runlog.results import RolloutResult, find_results
+from omniloop.runlog.results import FoundResults, RolloutResult, find_results
 
 REPORT_NAME = "report.html"
 
@@ -117,20 +117,23 @@ class Section:
     scores: tuple[tuple[str, str, str], ...]
 
 
-def write_report(run_dir: Path, *, most_inline: int = MOST_INLINE) -> Path:
+def write_report(
+    run_dir: Path, found: FoundResults | None = None, *, most_inline: int = MOST_INLINE
+) -> Path:
     """Write a run's ``report.html`` from what its folder holds; return its path.
 
     Rollouts without a result are named as missing. A log that cannot be read costs its
     rollout the pictures, and the page says so.
 
     Args:
+        found: The run's results, if they have been read already.
         most_inline: Players in the page itself; further ones go into ``report_players/``.
 
     Raises:
         RunFolderError: the folder is no run, or the page cannot be written.
     """
     folder = open_existing(run_dir)
-    found = find_results(folder)
+    found = find_results(folder) if found is None else found
     settings = read_run_yaml(folder) if (folder / RUN_YAML).is_file() else {}
     results = found.results
     every = columns_of(results)
@@ -168,6 +171,18 @@ def _players(sections: Sequence[Section]) -> list[Player]:
         for section in sections
         if section.pictures is not None
     ]  # fmt: skip
+
+
+def _map_marks(sections: Sequence[Section]) -> dict[str, str]:
+    """Names of the map's features that the players show, and the CSS of their marks."""
+    marks = {}
+    for section in sections:
+        shown = section.pictures.player["map"] if section.pictures is not None else {}
+        for one in shown.get("features", ()):
+            color = "rgb({}, {}, {})".format(*getattr(LIGHT, one["color"]))
+            striped = f"repeating-linear-gradient(135deg, {color} 0 1px, transparent 1px 4px)"
+            marks[one["label"]] = striped if one["draw"] == "line" else color
+    return marks
 
 
 def _keyed(rows: Sequence[Row]) -> dict[str, int]:
@@ -228,6 +243,7 @@ def page_with(
         "hashes": [_sha256(script) for script in scripts],
         "palettes": Markup(to_json({"light": asdict(LIGHT), "dark": asdict(DARK)})),
         "players_folder": FOLDER,
+        "map_marks": _map_marks(sections),
         "gallery": _gallery(sections),
         "counts": [(o, outcome_label(o), n) for o, n in outcome_counts(results).items()],
         "tiles": tiles_of(results),

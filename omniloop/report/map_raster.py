@@ -8,7 +8,7 @@ visits, because patches depend on the grid alone.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -17,6 +17,7 @@ import numpy as np
 from omniloop.core import geometry
 from omniloop.core.geometry import Array
 from omniloop.core.scene import Lane, LaneLine, MarkStyle, VectorMap
+from omniloop.report.map_features import drawn_features
 from omniloop.report.palette import Color, Palette
 from omniloop.report.text import Image
 
@@ -30,6 +31,7 @@ _PATCHES_KEPT = 3
 _LANE_WIDTH_M = 3.5
 _PAINT_M = 0.15
 _DOUBLE_GAP_M = 0.18
+_CIRCLE = np.stack([np.cos(np.arange(12) * np.pi / 6), np.sin(np.arange(12) * np.pi / 6)], axis=1)
 
 DASHES_M = {
     MarkStyle.DASHED_SINGLE: (3.0, 9.0),
@@ -164,6 +166,7 @@ def _layers(vector_map: VectorMap, palette: Palette) -> list[_Layer]:
         _layer(areas, palette.drivable),
         _layer(bare, palette.lane, _LANE_WIDTH_M),
         _layer(surfaces, palette.lane),
+        *_feature_layers(vector_map, palette),
     ]
     if not vector_map.lane_lines:
         sides = [s for lane in vector_map.lanes for s in (lane.left, lane.right) if s is not None]
@@ -182,6 +185,16 @@ def _layers(vector_map: VectorMap, palette: Palette) -> list[_Layer]:
     stops = [[_strip(s.points[:, :2], 0.4)] for s in vector_map.stop_lines if len(s.points) >= 2]
     layers.append(_layer(stops, palette.stop_line))
     return [layer for layer in layers if len(layer.rings)]
+
+
+def _feature_layers(vector_map: VectorMap, palette: Palette) -> Iterator[_Layer]:
+    for drawn in drawn_features(vector_map.features):
+        look = drawn.look
+        shapes = drawn.shapes
+        if look.draw == "dots":
+            shapes = tuple(xy + look.width_m * _CIRCLE for xy in shapes)
+        width_m = look.width_m if look.draw == "line" else None
+        yield _layer([[xy] for xy in shapes], getattr(palette, look.color), width_m)
 
 
 class MapRaster:

@@ -19,6 +19,9 @@ class Palette:
     drivable: Color
     lane: Color
     faint: Color
+    junction: Color
+    island: Color
+    pole: Color
     boundary: Color
     crosswalk: Color
     stop_line: Color
@@ -58,7 +61,7 @@ class Palette:
 
 DARK = Palette(
     background=(19, 23, 28), drivable=(40, 46, 53), lane=(47, 54, 62), faint=(66, 74, 84),
-    boundary=(108, 119, 132), crosswalk=(92, 101, 112), stop_line=(214, 218, 222),
+    junction=(52, 60, 82), island=(46, 76, 58), pole=(190, 158, 126), boundary=(108, 119, 132), crosswalk=(92, 101, 112), stop_line=(214, 218, 222),
     line_white=(158, 167, 177), line_yellow=(202, 164, 72), line_blue=(98, 148, 214),
     text=(233, 237, 241), text_dim=(150, 160, 171), panel=(27, 32, 38), outline=(12, 15, 18),
     ego=(64, 224, 196), recorded=(222, 226, 230), route=(236, 200, 110),
@@ -70,7 +73,7 @@ DARK = Palette(
 
 LIGHT = Palette(
     background=(233, 235, 231), drivable=(247, 248, 249), lane=(255, 255, 255), faint=(214, 219, 224),
-    boundary=(138, 147, 156), crosswalk=(205, 211, 217), stop_line=(90, 98, 106),
+    junction=(226, 231, 248), island=(200, 220, 194), pole=(122, 92, 66), boundary=(138, 147, 156), crosswalk=(205, 211, 217), stop_line=(90, 98, 106),
     line_white=(176, 184, 192), line_yellow=(222, 172, 52), line_blue=(96, 146, 214),
     text=(32, 38, 44), text_dim=(104, 113, 122), panel=(250, 251, 251), outline=(255, 255, 255),
     ego=(0, 148, 128), recorded=(120, 128, 136), route=(206, 150, 22),

@@ -66,6 +66,12 @@ function path(lines, closed) {
   return out;
 }
 
+function dots(list, radius) {
+  var out = new Path2D();
+  list.forEach(function (line) { out.moveTo(line[0][0] + radius, line[0][1]); out.arc(line[0][0], line[0][1], radius, 0, 7); });
+  return out;
+}
+
 function prepare(raw) {
   var unit = raw.unit_m, map = raw.map;
   function lines(list) { return path(list.map(function (line) { return points(line, unit); })); }
@@ -77,6 +83,11 @@ function prepare(raw) {
     var key = entry[0] + "|" + entry[1].join(" ");
     (paint[key] = paint[key] || []).push(entry[2]);
   });
+  var features = (map.features || []).map(function (one) {
+    if (one.draw === "fill") return { color: one.color, path: shapes(one.shapes) };
+    if (one.draw === "line") return { color: one.color, path: lines(one.shapes), metres: one.m };
+    return { color: one.color, path: dots(one.shapes.map(function (line) { return points(line, unit); }), one.m) };
+  });
   var ego = track(raw.ego.run, unit);
   return {
     raw: raw, ego: ego, speed: summed(raw.ego.speed, 0.1),
@@ -87,7 +98,7 @@ function prepare(raw) {
     routes: raw.routes.map(function (route) { return path([points(route, unit)]); }),
     recorded: path([points(raw.recorded, unit)]),
     lights: raw.lights.map(function (light) { return { at: points(light, unit)[0], ms: light[2], states: light[3] }; }),
-    areas: shapes(map.areas), lanes: shapes(map.lanes), crosswalks: shapes(map.crosswalks),
+    features: features, areas: shapes(map.areas), lanes: shapes(map.lanes), crosswalks: shapes(map.crosswalks),
     bare: lines(map.bare), faint: lines(map.faint), edges: lines(map.edges), stops: lines(map.stops),
     paint: Object.keys(paint).map(function (key) {
       var parts = key.split("|");
@@ -245,6 +256,10 @@ Player.prototype.draw = function () {
   line(data.bare, p.lane, 3.5, 1);
   fill(data.lanes, p.lane);
   line(data.lanes, p.lane, 0, 1);
+  data.features.forEach(function (one) {
+    if (one.metres) line(one.path, p[one.color], one.metres, 1);
+    else fill(one.path, p[one.color]);
+  });
   line(data.faint, p.faint, 0.15, 1);
   fill(data.crosswalks, p.crosswalk);
   data.paint.forEach(function (paint) { line(paint.path, p[paint.color], 0.15, 1.4, paint.dash); });

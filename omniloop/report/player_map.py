@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from shapely.geometry.polygon import orient
 
 from omniloop.core.geometry import Array
 from omniloop.core.scene import LaneLine, MarkColor, MarkStyle, VectorMap
+from omniloop.report.map_features import Drawn, drawn_features
 from omniloop.report.map_raster import DASHES_M, lane_outline, offset_polyline
 
 UNIT_M = 0.05
@@ -67,6 +68,8 @@ def player_map(vector_map: VectorMap, driven_xy: Array, origin: Array) -> dict[s
         "crosswalks" likewise, "bare" (centrelines of lanes without an outline), "faint"
         (lane boundaries of a map without paint), "edges", "stops", and "paint" as
         ``[colour, dashes, line]``, dashes being metres of paint and gap, or empty if it is solid.
+        A map with features near the drive also has "features", see `Look`: "label", "color",
+        "draw", "m" (its `width_m`) and "shapes", packed.
     """
     near = _Near(driven_xy, origin)
     outlines = [lane_outline(lane) for lane in vector_map.lanes]
@@ -77,6 +80,8 @@ def player_map(vector_map: VectorMap, driven_xy: Array, origin: Array) -> dict[s
     ]
     sides = [s for lane in vector_map.lanes for s in (lane.left, lane.right) if s is not None]
     unpainted = not vector_map.lane_lines
+    drawn = drawn_features(vector_map.features)
+    features = [found for one in drawn if (found := _feature(near, one))["shapes"]]
     return {
         "areas": near.shapes([(a.outline, *a.holes) for a in vector_map.drivable_areas]),
         "lanes": near.shapes([(o,) for o in outlines if o is not None]),
@@ -90,6 +95,23 @@ def player_map(vector_map: VectorMap, driven_xy: Array, origin: Array) -> dict[s
             for (color, dashes), stripes in _paint(vector_map.lane_lines).items()
             for line in near.lines(stripes)
         ],
+        **({"features": features} if features else {}),
+    }
+
+
+def _feature(near: _Near, drawn: Drawn) -> dict[str, Any]:
+    look, shapes = drawn.look, drawn.shapes
+    packed: dict[str, Callable[[], list[Any]]] = {
+        "fill": lambda: near.shapes([(xy,) for xy in shapes]),
+        "line": lambda: near.lines(shapes),
+        "dots": lambda: near.dots(shapes),
+    }
+    return {
+        "label": look.label,
+        "color": look.color,
+        "draw": look.draw,
+        "m": look.width_m,
+        "shapes": packed[look.draw](),
     }
 
 
@@ -150,6 +172,12 @@ class _Near:
             ]
             for polygon in map(orient, found)
         ]
+
+    def dots(self, points: Sequence[Array]) -> list[list[int]]:
+        """Points ``(1, 2)`` near the drive, packed."""
+        made = shapely.points(np.concatenate(points))
+        near = np.flatnonzero(shapely.dwithin(made, self._path, REACH_M))
+        return [packed_line(points[k], self._origin) for k in near.tolist()]
 
     def _clipped(self, geometries: NDArray[Any]) -> NDArray[Any]:
         if not len(geometries):

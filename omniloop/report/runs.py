@@ -15,7 +15,7 @@ from omniloop.report.aggregate import Aggregate, Definitions, aggregate
 from omniloop.report.page_parts import missing_rollouts
 from omniloop.runlog.definitions import DEFINITIONS_NAME, read_definitions
 from omniloop.runlog.folder import RUN_YAML, open_existing, read_run_yaml
-from omniloop.runlog.results import RolloutResult, find_results, read_results
+from omniloop.runlog.results import FoundResults, RolloutResult, find_results, read_results
 
 GROUPINGS = ("run", "scene", "tag", "rollout")
 
@@ -52,20 +52,28 @@ class Run:
         """The resolved settings; empty if they are not known."""
         return self.settings.get("config") or {}
 
+    @property
+    def found(self) -> FoundResults:
+        """The results, valid and damaged, for what reads runs by itself."""
+        return FoundResults(list(self.results), list(self.damaged))
+
     def renamed(self, name: str) -> Run:
         """The same run under another name."""
         return replace(self, name=name)
 
 
-def read_run(run_dir: Path) -> Run:
+def read_run(run_dir: Path, found: FoundResults | None = None) -> Run:
     """Read a run's results and what is known of it.
+
+    Args:
+        found: Its results, if they have been read already.
 
     Raises:
         RunFolderError: the folder is no run, its ``run.yaml`` cannot be read, or it holds no
             valid result.
     """
     folder = open_existing(run_dir)
-    found = find_results(folder)
+    found = find_results(folder) if found is None else found
     if not found.results:
         read_results(folder)  # says why
     settings, problems = _settings(folder)

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 
 from omniloop.core import geometry
-from omniloop.core.camera_fit import MAX_COEFFICIENTS
-from omniloop.core.cameras import Camera, FThetaCamera, PinholeCamera
+from omniloop.core.cameras import Camera
 from omniloop.core.errors import ConfigError, SceneError, nearest
-from omniloop.core.geometry import Array
 from omniloop.core.motion import Times, Trajectory
 from omniloop.core.scene import Scene, Vehicle
 from omniloop.scenes.build import damaged, member, recorded_ego
+from omniloop.scenes.usdz_cameras import model_document, read_model
 from omniloop.scenes.usdz_documents import increasing, items, mapping, numbers, rigid, times
 
 FARTHEST_M = 10_000.0
@@ -199,48 +198,10 @@ def _cameras(calibrations: Mapping[str, Any], logical: Mapping[str, str], where:
         if entry.get("camera_model") is None or entry.get("T_sensor_rig") is None:
             continue
         place = f"{where}, camera_calibrations, {unique}"
-        model = _model(entry["camera_model"], place)
+        model = read_model(entry["camera_model"], place)
         if model is not None:
             pose = rigid(entry["T_sensor_rig"], (), "T_sensor_rig", place)
             yield logical[unique], Camera(logical[unique], model, pose)
-
-
-def _model(document: Any, where: str) -> FThetaCamera | PinholeCamera | None:
-    """The model of a camera; None of a kind or with a distortion that is not known here."""
-    kind = str(member(document, "type", where)).lower()
-    if kind not in ("ftheta", "pinhole", "opencv-pinhole"):
-        return None
-    given = mapping(document, "parameters", where)
-
-    def vector(key: str, count: int | None, default: Any = None) -> Array:
-        value = given.get(key, default) if default is not None else member(given, key, where)
-        return numbers(value, (count,), key, where)
-
-    if given.get("external_distortion_parameters") or vector("thin_prism_coeffs", None, []).any():
-        return None
-    width, height = vector("resolution", 2)
-    cx, cy = vector("principal_point", 2)
-    if not (1 <= width <= 1 << 16 and 1 <= height <= 1 << 16):
-        raise damaged(f"resolution is {width} x {height}", where)
-    if kind == "ftheta":
-        forward, backward = (
-            tuple(np.trim_zeros(vector(key, None), "b").tolist())
-            for key in ("angle_to_pixeldist_poly", "pixeldist_to_angle_poly")
-        )
-        if not (forward and backward):
-            raise damaged("an f-theta polynomial has no coefficient", where)
-        linear = vector("linear_cde", 3, [1.0, 0.0, 0.0]).tolist()
-        max_angle = float(numbers(member(given, "max_angle", where), (), "max_angle", where))
-        return FThetaCamera(
-            int(width), int(height), float(cx), float(cy), forward, backward, max_angle,
-            (linear[0], linear[1], linear[2]),
-        )  # fmt: skip
-    fx, fy = vector("focal_length", 2)
-    radial, tangential = vector("radial_coeffs", None, []), vector("tangential_coeffs", None, [])
-    return PinholeCamera(
-        int(width), int(height), float(fx), float(fy), float(cx), float(cy),
-        tuple(np.trim_zeros(radial, "b").tolist()), tuple(np.trim_zeros(tangential, "b").tolist()),
-    )  # fmt: skip
 
 
 def with_frame_times(camera: Camera, frames_us: Times | None) -> Camera:
@@ -265,6 +226,9 @@ def rig_document(scene: Scene, cameras: tuple[Camera, ...]) -> dict[str, Any]:
 
     Args:
         cameras: Of the scene, or what stands in for them.
+
+    Raises:
+        SceneError: a camera cannot be written so.
     """
     unit = np.eye(4).tolist()
     unique = {camera.id: f"{camera.id}@{scene.id}" for camera in cameras}
@@ -315,38 +279,10 @@ def frame_ranges_us(camera: Camera, ego_us: Times) -> Times:
 
 
 def _calibration(camera: Camera, sequence_id: str, index: int) -> dict[str, Any]:
-    model = camera.model
-    shared = {
-        "resolution": [int(model.width), int(model.height)],
-        "shutter_type": "ROLLING_TOP_TO_BOTTOM" if camera.shutter_us > 1 else "GLOBAL",
-        "principal_point": [float(model.cx), float(model.cy)],
-        "external_distortion_parameters": None,
-    }
-    if isinstance(model, FThetaCamera):
-        kind = "ftheta"
-        own: dict[str, Any] = {
-            "reference_poly": "ANGLE_TO_PIXELDIST",
-            "pixeldist_to_angle_poly": _padded(model.pixeldist_to_angle, MAX_COEFFICIENTS),
-            "angle_to_pixeldist_poly": _padded(model.angle_to_pixeldist, MAX_COEFFICIENTS),
-            "max_angle": float(model.max_angle_rad),
-            "linear_cde": [float(k) for k in model.linear_cde],
-        }
-    else:
-        kind = "opencv-pinhole"
-        own = {
-            "focal_length": [float(model.fx), float(model.fy)],
-            "radial_coeffs": _padded(model.radial, 6),
-            "tangential_coeffs": _padded(model.tangential, 2),
-            "thin_prism_coeffs": [0.0] * 4,
-        }
     return {
         "sequence_id": sequence_id,
         "logical_sensor_name": camera.id,
         "unique_sensor_idx": index,
         "T_sensor_rig": geometry.matrix_from_pose(np.asarray(camera.rig_to_camera)).tolist(),
-        "camera_model": {"type": kind, "parameters": shared | own},
+        "camera_model": model_document(camera),
     }
-
-
-def _padded(coefficients: tuple[float, ...], count: int) -> list[float]:
-    return [float(k) for k in coefficients] + [0.0] * (count - len(coefficients))

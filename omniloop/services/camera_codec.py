@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from omniloop.core.camera_fit import is_long
 from omniloop.core.cameras import (
     Camera,
     FThetaCamera,
@@ -14,6 +15,8 @@ from omniloop.core.cameras import (
     flu_from_optical,
     optical_from_flu,
 )
+from omniloop.core.errors import ConfigError
+from omniloop.core.fisheye import fisheye_from_ftheta, ftheta_from_fisheye
 from omniloop.core.geometry import Array
 from omniloop.services.codec import pose_from_wire, pose_to_wire
 from omniloop.services.protos import sensorsim_pb2 as pb
@@ -43,13 +46,29 @@ def rig_to_camera_from_wire(message: Any, axes: CameraAxes) -> Array:
 
 
 def spec_to_wire(camera: Camera) -> pb.CameraSpec:
-    """A camera's intrinsics at the size of its model."""
+    """A camera's intrinsics at the size of its model.
+
+    A fisheye goes as such where an f-theta polynomial of six coefficients, the most that
+    NuRec's f-theta model has, would not say it.
+    """
     model = camera.model
     shutter = pb.ROLLING_TOP_TO_BOTTOM if camera.shutter_us else pb.GLOBAL
     spec = pb.CameraSpec(
         logical_id=camera.id, resolution_h=model.height, resolution_w=model.width, shutter_type=shutter
     )  # fmt: skip
-    if isinstance(model, FThetaCamera):
+    fisheye = None
+    if isinstance(model, FThetaCamera) and is_long(model):
+        fisheye = fisheye_from_ftheta(model)
+    if fisheye is not None:
+        (fx, fy), radial = fisheye
+        spec.opencv_fisheye_param.CopyFrom(
+            pb.OpenCVFisheyeCameraParam(
+                principal_point_x=model.cx, principal_point_y=model.cy,
+                focal_length_x=fx, focal_length_y=fy,
+                radial_coeffs=radial, max_angle=model.max_angle_rad,
+            )
+        )  # fmt: skip
+    elif isinstance(model, FThetaCamera):
         c, d, e = model.linear_cde
         spec.ftheta_param.CopyFrom(
             pb.FthetaCameraParam(
@@ -80,8 +99,7 @@ def _padded(values: tuple[float, ...], count: int) -> tuple[float, ...]:
 def model_from_wire(spec: Any) -> PinholeCamera | FThetaCamera:
     """The camera model of a specification.
 
-    A missing direction of an f-theta polynomial is fitted from the other one. OpenCV's
-    fisheye model is an f-theta polynomial of odd powers (OpenCV, calib3d, fisheye).
+    A missing direction of an f-theta polynomial is fitted from the other one.
 
     Raises:
         ValueError: the specification is empty, or of a kind that cannot be read.
@@ -110,15 +128,14 @@ def model_from_wire(spec: Any) -> PinholeCamera | FThetaCamera:
         return _ftheta(spec.ftheta_param, width, height, spec.logical_id)
     if which == "opencv_fisheye_param":
         f = spec.opencv_fisheye_param
-        k = _padded(tuple(f.radial_coeffs), 4)
-        forward = np.zeros(10)
-        forward[1::2] = f.focal_length_y * np.array([1.0, *k])
-        max_angle = f.max_angle or np.pi / 2
-        return FThetaCamera(
-            width, height, f.principal_point_x, f.principal_point_y, tuple(forward.tolist()),
-            _inverse_poly(forward, max_angle), max_angle,
-            linear_cde=(f.focal_length_x / f.focal_length_y, 0.0, 0.0),
-        )  # fmt: skip
+        try:
+            return ftheta_from_fisheye(
+                (width, height), (f.focal_length_x, f.focal_length_y),
+                (f.principal_point_x, f.principal_point_y), tuple(f.radial_coeffs),
+                f.max_angle or np.pi / 2,
+            )  # fmt: skip
+        except ConfigError as error:
+            raise ValueError(f"camera '{spec.logical_id}': {error.what}") from error
     raise ValueError(f"camera '{spec.logical_id}' has no intrinsics")
 
 

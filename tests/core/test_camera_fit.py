@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from omniloop.core import geometry
 from omniloop.core.camera_fit import (
+    MAX_ERROR_PX,
     MAX_ERROR_RAD,
     as_ftheta,
     fit_error_rad,
     ftheta_from_pinhole,
     inverse_polynomial,
+    inverse_within_px,
 )
 from omniloop.core.cameras import Camera, FThetaCamera, PinholeCamera
 from omniloop.core.errors import ConfigError
@@ -96,12 +98,35 @@ def test_the_image_is_covered_to_its_corners_and_a_little_beyond() -> None:
     assert np.arccos(corner[2]) < ftheta_from_pinhole(model).max_angle_rad < 1.1
 
 
-def test_an_f_theta_camera_stays_as_it_is_unless_its_polynomial_is_too_long() -> None:
+def test_an_f_theta_polynomial_that_is_too_long_is_fitted_within_a_tenth_of_a_pixel() -> None:
+    forward = (0, 300, 0, -9, 0, 1.5, 0, -0.6)
+    long = FThetaCamera(
+        640, 352, 319.5, 175.5, forward, inverse_within_px(forward, 1.25, 12)[0], 1.4
+    )
+    fitted = as_ftheta(Camera("long", long, geometry.IDENTITY)).model
+    assert max(len(fitted.angle_to_pixeldist), len(fitted.pixeldist_to_angle)) == 6
+    u, v = np.meshgrid(np.linspace(0, 639, 33), np.linspace(0, 351, 21))
+    pixels = np.stack([u.ravel(), v.ravel()], axis=1)
+    for one, other in ((long, fitted), (fitted, long)):
+        moved, covered = one.project(other.unproject(pixels))
+        assert covered.all()
+        assert np.linalg.norm(moved - pixels, axis=1).max() <= MAX_ERROR_PX
+
+
+def test_one_that_cannot_be_fitted_is_refused_with_the_error_reached() -> None:
+    forward = (0, 300, 0, 0, 0, 0, 0, 0, 0, 12)
+    long = FThetaCamera(
+        640, 352, 319.5, 175.5, forward, inverse_within_px(forward, 1.1, 12)[0], 1.1
+    )
+    with pytest.raises(
+        ConfigError, match=r"camera 'long' has .* 12 coeff.* best of 6 is off by 0\.\d+ px"
+    ):
+        as_ftheta(Camera("long", long, geometry.IDENTITY))
+
+
+def test_an_f_theta_camera_of_six_coefficients_stays_as_it_is() -> None:
     good = Camera("good", FThetaCamera.equidistant(640, 352, 2.0), geometry.IDENTITY)
     assert as_ftheta(good) is good
-    long = FThetaCamera(64, 32, 31.5, 15.5, (0, 30, 0, 0, 0, 0, 1e-3), (0, 1 / 30), 1.0)
-    with pytest.raises(ConfigError, match="camera 'long' has an f-theta polynomial of 7"):
-        as_ftheta(Camera("long", long, geometry.IDENTITY))
     padded = FThetaCamera(64, 32, 31.5, 15.5, (0, 30, 0, 0, 0, 0, 0), (0, 1 / 30), 1.0)
     as_ftheta(Camera("padded", padded, geometry.IDENTITY))
 

@@ -10,12 +10,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from omniloop.core.contracts import MetricValue
 from omniloop.core.errors import RunFolderError
 from omniloop.core.record import RolloutRecord
-from omniloop.core.scene import VectorMap
+from omniloop.core.scene import MapFeature, VectorMap
 from omniloop.report import html
 from omniloop.report.html import MOST_PICTURED, choose_pictured, write_report
 from omniloop.report.page_parts import in_words, rerun_command
@@ -262,6 +263,16 @@ def test_exclusions_missing_rollouts_and_warnings_are_named(tmp_path: Path) -> N
     assert "declares 10 Hz and decided at 3.75 Hz" in text
     assert "a/0: took 2 attempts" in text
     assert re.search(r"result\.json is ignored: not JSON", text)
+
+
+def test_the_key_of_the_map_names_features_where_a_player_shows_some(
+    page: Page, tmp_path: Path
+) -> None:
+    scene = make_scene("poles")
+    pole = MapFeature("p", "pole", np.array([[5.0, -6.0, 0.0]]))
+    add(tmp_path, make_record(replace(scene, map=replace(scene.map, features=(pole,)))), camera=False)  # fmt: skip
+    assert "pole" in Page(write_report(tmp_path)).texts
+    assert "pole" not in page.texts
 
 
 def test_a_log_that_cannot_be_read_costs_the_pictures_and_nothing_else(tmp_path: Path) -> None:

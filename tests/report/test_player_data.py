@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from hypothesis.extra.numpy import arrays
 from omniloop.core.geometry import Array
 from omniloop.core.motion import ActorMotion
 from omniloop.core.record import RolloutRecord
-from omniloop.core.scene import Area, VectorMap
+from omniloop.core.scene import Area, MapFeature, VectorMap
 from omniloop.report.incidents import incidents_of_record
 from omniloop.report.moment import Playback
+from omniloop.report.palette import LIGHT
 from omniloop.report.player_data import player_data, to_json
 from omniloop.report.player_map import REACH_M, UNIT_M, deltas, packed_line, player_map
 from tests.report.builders import START_US, make_record, make_scene
@@ -145,6 +146,27 @@ def test_the_map_has_its_layers_and_ends_near_the_drive(data: dict[str, Any]) ->
     assert colors == {("line_white",), ("line_white", 3.0, 9.0), ("line_yellow",)}
     edge = unpacked(layers["edges"][0], np.array(data["origin"]))
     np.testing.assert_allclose(edge, [[-60.0, -4.0], [60 + REACH_M, -4.0]], atol=0.1)
+
+
+def test_features_near_the_drive_have_their_looks_and_a_map_without_any_says_nothing() -> None:
+    def feature(name: str, kind: str, *xy: tuple[float, float]) -> MapFeature:
+        return MapFeature(name, kind, np.array([[x, y, 0.0] for x, y in xy]))
+
+    features = (
+        feature("far", "pole", (REACH_M + 5.0, 0.0)),
+        feature("lamp", "pole", (1.0, -2.0), (1.0, -2.0)),
+        feature("island", "road_island", (0, 0), (4, 0), (4, 4), (0, 4)),
+        feature("gore", "gore_area", (0, 10), (6, 10), (6, 13), (0, 13)),
+        feature("gone", "intersection_area", (900, 0), (910, 0), (910, 9)),
+    )
+    drive = np.zeros((2, 2)), np.zeros(2)
+    found = player_map(VectorMap(features=features), *drive)["features"]
+    assert [(x["label"], x["draw"]) for x in found] == [
+        ("island", "fill"), ("gore or buffer", "line"), ("pole", "dots"),
+    ]  # fmt: skip
+    assert all(x["color"] in asdict(LIGHT) for x in found)
+    np.testing.assert_allclose(unpacked(found[2]["shapes"][0], drive[1]), [[1.0, -2.0]])
+    assert "features" not in player_map(VectorMap(features=features[-1:]), *drive)
 
 
 def test_holes_are_kept_and_a_twisted_area_does_no_harm() -> None:
