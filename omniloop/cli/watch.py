@@ -19,9 +19,9 @@ _REFRESH_S = 0.5
 _READ_S = 0.3
 """For how long results are read before the view is drawn again."""
 _FIRST_WORD_S = 2.5
-"""Within so long every run that goes on has told its progress."""
+"""So long after the connection every run that goes on has told its progress."""
 _SETTLED_S = 0.5
-"""Within so long a broker has handed over what it retains."""
+"""So long after the connection every run is known by its status."""
 _LINGER_S = 1.0
 """Messages of a run's last moments may come after the status that ends it."""
 
@@ -33,6 +33,9 @@ def watch(
     ] = None,
     run: Annotated[
         str | None, typer.Option("--run", help="One run of a broker; the view ends with it.")
+    ] = None,
+    instance: Annotated[
+        str | None, typer.Option(help="Which --run, where several have its name.")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Print how things stand and stop.")] = False,
     as_json: Annotated[
@@ -97,11 +100,16 @@ def watch(
             f"--run chooses a run of a broker, and '{target}' is none", where="omniloop watch",
             remedy="give the folder of that run instead",
         )  # fmt: skip
+    if instance is not None and run is None:
+        raise ConfigError(
+            "--instance chooses between runs of one name", where="omniloop watch",
+            remedy="write: omniloop watch mqtt://host/prefix --run NAME --instance INSTANCE",
+        )  # fmt: skip
     if orders:
-        raise typer.Exit(_tell(target, str(run), orders[0], concurrency, timeout))
+        raise typer.Exit(_tell(target, str(run), instance, orders[0], concurrency, timeout))
     show = _show(as_json, once)
     if "://" in target:
-        raise typer.Exit(_watch_broker(target, run, once, show))
+        raise typer.Exit(_watch_broker(target, run, instance, once, show))
     raise typer.Exit(_watch_folder(Path(target), once, show))
 
 
@@ -148,7 +156,7 @@ def _show(as_json: bool, once: bool) -> Show:
 
 
 def _show_json(once: bool) -> Show:
-    said: dict[str, str] = {}
+    said: dict[tuple[str, str], str] = {}
 
     def print_json(rows: Sequence[Row], footer: str, last: bool) -> None:
         if once:
@@ -157,8 +165,8 @@ def _show_json(once: bool) -> Show:
         for row in rows:
             text = json.dumps(row.document())
             same = json.dumps({**row.document(), "elapsed_s": None, "silent_s": None})
-            if said.get(row.name) != same:
-                said[row.name] = same
+            if said.get((row.name, row.instance)) != same:
+                said[row.name, row.instance] = same
                 typer.echo(text)
 
     return print_json
@@ -180,14 +188,16 @@ def _watch_folder(path: Path, once: bool, show: Show) -> int:
             time.sleep(max(_REFRESH_S - (time.monotonic() - began), 0.05))
 
 
-def _watch_broker(url: str, run: str | None, once: bool, show: Show) -> int:
+def _watch_broker(url: str, run: str | None, instance: str | None, once: bool, show: Show) -> int:
     from omniloop.live.broker import Broker
 
     broker = Broker.parse(url, "omniloop watch")
-    return asyncio.run(_follow(broker, run, once, show))
+    return asyncio.run(_follow(broker, run, instance, once, show))
 
 
-async def _follow(broker: Broker, run: str | None, once: bool, show: Show) -> int:
+async def _follow(
+    broker: Broker, run: str | None, instance: str | None, once: bool, show: Show
+) -> int:
     from omniloop.live.board import Board, clean
     from omniloop.live.subscriber import follow
 
@@ -195,7 +205,10 @@ async def _follow(broker: Broker, run: str | None, once: bool, show: Show) -> in
 
     def rows() -> list[Row]:
         found = board.rows(time.monotonic())
-        return [row for row in found if run is None or row.name == clean(run)]
+        return [
+            row for row in found
+            if (run is None or row.name == clean(run)) and instance in (None, row.instance)
+        ]  # fmt: skip
 
     def footer() -> str:
         ignored = (
@@ -217,10 +230,11 @@ async def _follow(broker: Broker, run: str | None, once: bool, show: Show) -> in
             return int(bool(fault[0]))
         while True:
             found = rows()
-            if run is not None and found and found[0].ended:
+            if run is not None and found and all(row.ended for row in found):
                 await asyncio.sleep(_LINGER_S)
-                show(rows(), footer(), True)
-                return int(rows()[0].state != "completed")
+                found = rows() or found  # it may be forgotten meanwhile
+                show(found, footer(), True)
+                return int(any(row.state != "completed" for row in found))
             show(found, footer(), False)
             await asyncio.sleep(_REFRESH_S)
     finally:
@@ -230,17 +244,19 @@ async def _follow(broker: Broker, run: str | None, once: bool, show: Show) -> in
 
 async def _first_words(rows: Callable[[], list[Row]], fault: list[str]) -> None:
     """Wait until the runs have told where they stand, or the broker is known to be away."""
-    began, waiting = time.monotonic(), fault[0]
-    while (passed_s := time.monotonic() - began) < _FIRST_WORD_S:
+    waiting = fault[0]
+    while fault[0] == waiting:  # the attempt to connect has a limit of its own
         await asyncio.sleep(0.05)
-        if fault[0] not in ("", waiting):
+    there = time.monotonic()
+    while not fault[0] and (passed_s := time.monotonic() - there) < _FIRST_WORD_S:
+        if passed_s > _SETTLED_S and all(row.ended or row.lag_ms is not None for row in rows()):
             return
-        settled = not fault[0] and passed_s > _SETTLED_S
-        if settled and all(row.ended or row.lag_ms is not None for row in rows()):
-            return
+        await asyncio.sleep(0.05)
 
 
-def _tell(url: str, run: str, order: str, value: int | None, timeout_s: float) -> int:
+def _tell(
+    url: str, run: str, instance: str | None, order: str, value: int | None, timeout_s: float
+) -> int:
     from omniloop.live.broker import Broker, explain
     from omniloop.live.subscriber import command, forget
 
@@ -253,6 +269,6 @@ def _tell(url: str, run: str, order: str, value: int | None, timeout_s: float) -
             return 1
         typer.echo(f"{run}: forgotten")
         return 0
-    answer = asyncio.run(command(broker, run, order, value, timeout_s))
+    answer = asyncio.run(command(broker, run, order, value, timeout_s, instance))
     typer.echo(f"{'' if answer.ok else 'error: '}{run}: {answer.what}", err=not answer.ok)
     return int(not answer.ok)

@@ -39,7 +39,7 @@ def draw(rows: Sequence[Row], footer: str, width: int = 120) -> RenderableType:
 
 def summary(row: Row) -> str:
     """A run in a line."""
-    parts = [f"{row.name}: {row.state}", f"{_number(row.done)}/{_number(row.planned)}"]
+    parts = [f"{row.label}: {row.state}", f"{_number(row.done)}/{_number(row.planned)}"]
     parts += [f"{row.outcomes[name]} {name}" for name, _, _ in _OUTCOMES if row.outcomes.get(name)]
     if row.in_flight:
         parts.append(f"{row.in_flight} in flight")
@@ -51,6 +51,8 @@ def summary(row: Row) -> str:
         parts.append(f"{row.dropped} messages given up")
     if row.what:
         parts.append(row.what)
+    if row.shared and row.where:
+        parts.append(row.where)
     return ", ".join(parts)
 
 
@@ -58,26 +60,30 @@ class Changes:
     """Lines for what changed since the last time; of mere progress, one in ten seconds a run."""
 
     def __init__(self) -> None:
-        self._last: dict[str, tuple[Row, float]] = {}
+        self._last: dict[tuple[str, str], tuple[Row, float]] = {}
         self._noted: dict[str, int] = {}
 
     def lines(self, rows: Iterable[Row], now_s: float) -> list[str]:
         """Lines to print now."""
         out = []
+        noted = dict(self._noted)  # before this time: rows of one name number their notes together
         for row in rows:
-            last, at_s = self._last.get(row.name, (None, 0.0))
+            key = (row.name, row.instance)
+            last, at_s = self._last.get(key, (None, 0.0))
             for note in row.notes:
-                if note.sequence > self._noted.get(row.name, 0):
-                    out.append(f"{row.name}: {note.kind}: {note.text}")
-                    self._noted[row.name] = note.sequence
-            changed = last is None or (row.state, row.what) != (last.state, last.what)
+                if note.sequence > noted.get(row.name, 0):
+                    out.append(f"{row.label}: {note.kind}: {note.text}")
+                    self._noted[row.name] = max(note.sequence, self._noted.get(row.name, 0))
+            changed = last is None or (
+                (row.label, row.state, row.what) != (last.label, last.state, last.what)
+            )
             moved = last is not None and (row.done, row.silent_s is None) != (
                 last.done,
                 last.silent_s is None,
             )
             if changed or (moved and now_s - at_s >= _LINE_EVERY_S):
                 out.append(summary(row))
-                self._last[row.name] = (row, now_s)
+                self._last[key] = (row, now_s)
         return out
 
 
@@ -112,7 +118,7 @@ def _runs(rows: Sequence[Row], width: int) -> Table:
         flight = _number(row.in_flight)
         if row.concurrency is not None and not row.ended:
             flight += f" of {row.concurrency}"
-        cells: list[RenderableType] = [Text(row.name), state]
+        cells: list[RenderableType] = [Text(row.label), state]
         if wide:
             cells.append(ProgressBar(total=row.planned or 1, completed=row.done or 0, width=16))
         left = "" if row.left_s is None else duration(row.left_s)
@@ -129,13 +135,16 @@ def _runs(rows: Sequence[Row], width: int) -> Table:
 
 
 def _remarks(rows: Sequence[Row]) -> list[RenderableType]:
-    """Why a run ended as it did, and which are not heard of."""
+    """Why a run ended as it did, which are not heard of, and whose name is another's too."""
     lines: list[RenderableType] = []
     for row in rows:
+        if row.shared:
+            advice = "" if row.ended else "; another run has this name, give each its own run.name"
+            lines.append(Text(f"{row.label}: {row.where}{advice}", style="yellow"))
         if row.what:
-            lines.append(Text(f"{row.name}: {row.what}", style="dim"))
+            lines.append(Text(f"{row.label}: {row.what}", style="dim"))
         if row.silent_s is not None:
-            silent = f"{row.name}: not heard of for {duration(row.silent_s)}"
+            silent = f"{row.label}: not heard of for {duration(row.silent_s)}"
             lines.append(Text(silent, style="red"))
     return lines
 
@@ -148,7 +157,7 @@ def _services(loads: Sequence[tuple[Row, Load]]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row, load in loads:
         table.add_row(
-            Text(row.name), Text(load.service),
+            Text(row.label), Text(load.service),
             Text((load.address or "in the workers") + (" (avoided)" if load.avoided else "")),
             str(load.calls), "" if load.busy is None else f"{100 * load.busy:.0f} %",
             "" if load.call_ms is None else f"{load.call_ms:.1f} ms",
@@ -165,7 +174,7 @@ def _notes(rows: Sequence[Row]) -> list[RenderableType]:
     found: list[tuple[Row, Note]] = [(row, note) for row in having for note in row.notes[-each:]]
     several = len(rows) > 1
     return [
-        Text(f"{row.name}: {note.text}" if several else note.text, style=_NOTE_STYLES[note.kind])
+        Text(f"{row.label}: {note.text}" if several else note.text, style=_NOTE_STYLES[note.kind])
         for row, note in found[:_NOTES_SHOWN]
     ]
 

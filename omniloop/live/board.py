@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -35,7 +36,7 @@ class Note:
     Attributes:
         kind: "incident", "failure" or "worker".
         text: What happened, one line.
-        sequence: Grows within a row, so that a reader tells what it has seen.
+        sequence: Grows over all rows of a name, so that a reader tells what it has seen.
     """
 
     kind: str
@@ -72,6 +73,8 @@ class Row:
         left_s: How long the rest may take.
         silent_s: Since it was last heard of, if that is long.
         where: Its folder, with the machine's name.
+        instance: Which of the runs of its name it is; empty of a run seen by its folder.
+        shared: Whether the board shows others of its name.
     """
 
     name: str
@@ -94,6 +97,13 @@ class Row:
     where: str = ""
     services: tuple[Load, ...] = ()
     notes: tuple[Note, ...] = ()
+    instance: str = ""
+    shared: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name, and what tells the run from others of that name."""
+        return f"{self.name} ({self.instance})" if self.shared else self.name
 
     @property
     def ended(self) -> bool:
@@ -106,17 +116,35 @@ class Row:
 
 
 class RunView:
-    """What is known of one run from its messages."""
+    """What is known of one run from its messages.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        count: Numbers for its notes.
+    """
+
+    def __init__(self, name: str, count: Iterator[int] | None = None) -> None:
         self.name = name
         self._status: StatusMessage | None = None
         self._progress: ProgressMessage | None = None
         self._services: tuple[ServicesMessage | None, ServicesMessage | None] = (None, None)
         self._notes: deque[Note] = deque(maxlen=_KEPT)
-        self._count = 0
+        self._count = itertools.count(1) if count is None else count
         self._seen: deque[tuple[str, int]] = deque(maxlen=1_000)
         self._heard_s = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it said, or the broker did, that nothing more is to come."""
+        return self._status is not None and self._status.state in ENDS
+
+    @property
+    def place(self) -> tuple[str, str] | None:
+        """Machine and folder, once they are known."""
+        return (self._status.host, self._status.run_dir) if self._status else None
+
+    def begin_again(self) -> None:
+        """Forget all but what was notable: another start of the run is told from now on."""
+        self._status, self._progress, self._services = None, None, (None, None)
 
     def take(self, message: Any, now_s: float) -> None:
         """Take note of a message of this run.
@@ -161,8 +189,7 @@ class RunView:
 
     def note(self, kind: str, text: str) -> None:
         """Add a note."""
-        self._count += 1
-        self._notes.append(Note(kind, clean(text), self._count))
+        self._notes.append(Note(kind, clean(text), next(self._count)))
 
     def row(self, now_s: float) -> Row:
         """The run as it is shown."""
@@ -202,6 +229,43 @@ class RunView:
         )
 
 
+class _Name:
+    """The runs that are told by one name: one, unless a name was chosen twice."""
+
+    def __init__(self) -> None:
+        self._views: dict[str, RunView] = {}  # by instance
+        self._count = itertools.count(1)
+
+    def take(self, message: Any, now_s: float) -> None:
+        """Take note of a message of one of them."""
+        view = self._views.get(message.instance)
+        if view is None:
+            will = isinstance(message, StatusMessage) and message.state == "lost"
+            if will and not all(other.ended for other in self._views.values()):
+                return  # it comes late, of a start in whose place another is
+            view = self._taken_up(message) or RunView(message.run, self._count)
+            self._views[message.instance] = view
+        view.take(message, now_s)
+
+    def rows(self, now_s: float) -> list[Row]:
+        """Their rows."""
+        shared = len(self._views) > 1
+        return [
+            replace(view.row(now_s), instance=clean(instance), shared=shared)
+            for instance, view in self._views.items()
+        ]
+
+    def _taken_up(self, message: Any) -> RunView | None:
+        """The run that ended, or that is of the same folder, and that this start goes on with."""
+        place = (message.host, message.run_dir) if isinstance(message, StatusMessage) else ("", "")
+        for instance, view in self._views.items():
+            if view.ended or view.place == place:
+                del self._views[instance]
+                view.begin_again()
+                return view
+        return None
+
+
 class Board:
     """All runs under a prefix.
 
@@ -214,7 +278,7 @@ class Board:
         self.ignored = 0
         self.why = ""
         self._levels = prefix.split("/")
-        self._runs: dict[str, RunView] = {}
+        self._names: dict[str, _Name] = {}
 
     def take(self, topic: str, payload: bytes, now_s: float) -> None:
         """Take note of what a broker delivered, whatever it is."""
@@ -229,7 +293,7 @@ class Board:
             return
         if not payload:  # how a retained status is removed
             if rest[1] == "status":
-                self._runs.pop(rest[0], None)
+                self._names.pop(rest[0], None)
             return
         if len(payload) > LARGEST_BYTES:
             self._ignore(topic, f"{len(payload)} bytes")
@@ -243,12 +307,11 @@ class Board:
         if isinstance(message, AckMessage | SnapshotMessage) or message.kind != rest[1]:
             self._ignore(topic, f"a message of kind '{message.kind}'")
             return
-        view = self._runs.setdefault(rest[0], RunView(message.run))
-        view.take(message, now_s)
+        self._names.setdefault(rest[0], _Name()).take(message, now_s)
 
     def rows(self, now_s: float) -> list[Row]:
         """All runs: those that go on first, then by name."""
-        return in_order(view.row(now_s) for view in self._runs.values())
+        return in_order(row for name in self._names.values() for row in name.rows(now_s))
 
     def _ignore(self, topic: str, why: str) -> None:
         self.ignored += 1
@@ -257,7 +320,7 @@ class Board:
 
 def in_order(rows: Iterable[Row]) -> list[Row]:
     """Rows as they are shown: runs that go on first, then by name."""
-    return sorted(rows, key=lambda row: (row.ended, row.name))
+    return sorted(rows, key=lambda row: (row.ended, row.name, row.instance))
 
 
 def note_of(message: RolloutMessage | IncidentMessage | WorkerMessage) -> tuple[str, str] | None:

@@ -32,18 +32,27 @@ class Answer:
 
 
 class Commands:
-    """Carries out commands on a run; nothing that it is given makes it raise."""
+    """Carries out commands on a run; nothing that it is given makes it raise.
 
-    def __init__(self, control: Control) -> None:
+    Args:
+        instance: That of the run; a command that names another one is that one's.
+    """
+
+    def __init__(self, control: Control, instance: str) -> None:
         self._control = control
+        self._instance = instance
         self._seen: deque[str] = deque(maxlen=_REMEMBERED)
 
-    def handle(self, payload: bytes, *, retained: bool = False, ended: bool = False) -> Answer:
-        """Carry out a command, or say why not.
+    def handle(
+        self, payload: bytes, *, retained: bool = False, ended: bool = False, shared: str = ""
+    ) -> Answer | None:
+        """Carry out a command, or say why not; None if another run is to answer.
 
         Args:
             retained: The broker kept it from before: it was not meant for this moment.
             ended: The run does nothing any more.
+            shared: The runs that are told by this run's name, if there are others: a command
+                that does not say which it means has no effect then.
         """
         if len(payload) > LARGEST_BYTES:
             return Answer(
@@ -53,9 +62,14 @@ class Commands:
             command = Command.model_validate_json(payload)
         except ValidationError as error:
             return Answer(_id_of(payload), False, _fault(error))
+        if command.instance not in (None, self._instance):
+            return None
         if retained:
             what = "a retained command is of an earlier time and ignored; publish without retain"
             return Answer(command.id, False, what)
+        if shared and command.instance is None:
+            what = f"several runs have this name: {shared}; say which by 'instance' (omniloop watch: --instance)"
+            return None if ended else Answer(command.id, False, what)
         if command.id in self._seen:
             return Answer(
                 command.id, False, "a command of this id was handled before; take a new id"
@@ -107,5 +121,5 @@ def _fault(error: ValidationError) -> str:
     if kind == "missing":
         return f"'{key}' is missing"
     if kind == "extra_forbidden":
-        return f"unknown key '{key}'; known are id, command, value"
+        return f"unknown key '{key}'; known are id, command, value, instance"
     return f"{key}: {first['msg']}"

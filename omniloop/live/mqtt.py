@@ -13,17 +13,18 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from omniloop.live.broker import Broker, explain
 from omniloop.live.commands import Commands
 from omniloop.live.events import Control, Event, Progress, RunStarted
-from omniloop.live.schema import encode, topic
+from omniloop.live.namesakes import Namesakes, place_text
+from omniloop.live.schema import ENDS, encode, topic
+from omniloop.live.tasks import DaemonThreads, first_of
 from omniloop.live.telling import Telling
 
 if TYPE_CHECKING:
@@ -86,8 +87,9 @@ class MqttPublisher:
         self._notice = notice
         self._keep = keep
         self._backoff_s = backoff_s
-        self._commands = Commands(control)
         self._telling = Telling()
+        self._commands = Commands(control, self._telling.instance)
+        self._namesakes: Namesakes | None = None  # known with the start
         self._unread: deque[Event] = deque()
         self._unheard = 0  # events that came faster than they were read
         self._outbox: deque[_Letter] = deque()
@@ -151,8 +153,8 @@ class MqttPublisher:
                 loop.call_soon_threadsafe(main.cancel)
 
         self._cancel = cancel
-        loop.set_default_executor(_Daemons())
-        await _first_of(self._read_events(), self._stay_connected())
+        loop.set_default_executor(DaemonThreads())
+        await first_of(self._read_events(), self._stay_connected())
 
     async def _read_events(self) -> None:
         """Turn events into messages, connected or not, so that no result is kept in memory."""
@@ -201,6 +203,7 @@ class MqttPublisher:
     async def _stay_connected(self) -> None:
         while self._telling.started is None:
             await asyncio.sleep(0.01)
+        self._namesakes = Namesakes(self._telling.instance, self._telling.place)
         shortest_s, longest_s = self._backoff_s
         wait_s = shortest_s
         while True:
@@ -263,13 +266,17 @@ class MqttPublisher:
                     f"{len(self._outbox)} message(s) wait for it"
                 )
             await self._listen_to(client)
-            await _first_of(self._send(client), self._answer(client))
+            await first_of(self._send(client), self._answer(client))
 
     async def _listen_to(self, client: aiomqtt.Client) -> None:
-        where = topic(self.broker.prefix, self._run_name, "command")
-        granted = await client.subscribe(where, qos=1)
-        if any(getattr(code, "is_failure", code == 128) for code in granted):
-            self._say_once(f"the broker lets no commands be read from {where}")
+        # The status first: whoever goes on under this name is known before a command comes.
+        for level, lack in (
+            ("status", "another run of this name goes unnoticed"), ("command", "no command is heard"),
+        ):  # fmt: skip
+            where = self._topic(level)
+            granted = await client.subscribe(where, qos=1)
+            if any(getattr(code, "is_failure", code == 128) for code in granted):
+                self._say_once(f"the broker lets nothing be read from {where}: {lack}")
 
     async def _send(self, client: aiomqtt.Client) -> None:
         """Send what is due until the run ends and all is sent."""
@@ -321,52 +328,47 @@ class MqttPublisher:
         self.delivered += 1
 
     async def _answer(self, client: aiomqtt.Client) -> None:
-        async for command in client.messages:
-            payload = command.payload if isinstance(command.payload, bytes) else b""
-            ended = self._telling.ended or self._closing
-            answer = self._commands.handle(payload, retained=command.retain, ended=ended)
-            ack = self._telling.ack(answer.id, answer.ok, answer.what)
-            await self._publish(client, self._letter(ack))
+        assert self._namesakes is not None
+        async for message in client.messages:
+            payload = message.payload if isinstance(message.payload, bytes) else b""
+            if message.topic.value == self._topic("status"):
+                self._hear(self._namesakes, payload, retained=message.retain)
+            if message.topic.value != self._topic("command"):
+                continue  # amqtt also tells a new client what is retained for the others
+            answer = self._commands.handle(
+                payload, retained=message.retain, ended=self._telling.ended or self._closing,
+                shared=self._namesakes.shown(time.monotonic()),
+            )  # fmt: skip
+            if answer is not None:
+                ack = self._telling.ack(answer.id, answer.ok, answer.what)
+                await self._publish(client, self._letter(ack))
+
+    def _hear(self, namesakes: Namesakes, payload: bytes, *, retained: bool) -> None:
+        """Take note of a status on this run's topic."""
+        other = namesakes.take(payload, retained=retained, now_s=time.monotonic())
+        if other is None or self._telling.ended:
+            return
+        if other.state not in ENDS:
+            self._say_once(
+                f"another run '{self._run_name}' is told under {self.broker.shown} too, that of "
+                f"{place_text(other.host, other.run_dir)}; give one of them another name "
+                f"(run.name=NAME): until then a command must name the instance that it means"
+            )
+        elif not retained:  # the broker keeps that one's end in the place of what this one does
+            self._due.add("status")
+            self._wake.set()
 
     def _letter(self, message: BaseModel, qos: int = 1, retain: bool = False) -> _Letter:
         kind = message.kind  # type: ignore[attr-defined]
         levels = (
             (kind, message.scene, str(message.seed)) if kind == "rollout" else (kind,)  # type: ignore[attr-defined]
         )
-        where = topic(self.broker.prefix, self._run_name, *levels)
-        return _Letter(where, encode(message), qos, retain)
+        return _Letter(self._topic(*levels), encode(message), qos, retain)
+
+    def _topic(self, *levels: str) -> str:
+        return topic(self.broker.prefix, self._run_name, *levels)
 
     @property
     def _run_name(self) -> str:
         assert self._telling.started is not None, "nothing is sent before the start is told"
         return self._telling.started.run
-
-
-async def _first_of(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Run all until one of them returns or raises."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
-
-
-class _Daemons(ThreadPoolExecutor):
-    """A daemon thread a call: one that hangs in a name server does not hold up the process's end."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-
-        def work() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(fn(*args, **kwargs))
-                except BaseException as error:
-                    future.set_exception(error)
-
-        threading.Thread(target=work, name="omniloop-mqtt-connect", daemon=True).start()
-        return future

@@ -64,6 +64,7 @@ class RunDir:
         self._outcomes: dict[tuple[str, str], tuple[str, int]] = {}  # outcome, mtime of its result
         self._unread: deque[Path] = deque()
         self._scan_at_s = 0.0
+        self._scanned_at_end = False
         self._snapshot_text = b""
         self._snapshot: SnapshotMessage | None = None
         self._snapshot_seen_s = float("-inf")  # when it was last seen to have changed
@@ -86,10 +87,18 @@ class RunDir:
         self._scan(now_s)
         left = self._read_results(budget_s)
         row = self._view.row(now_s)
+        planned = self._read_planned() or row.planned
+        over = self._state(now_s, planned, len(self._outcomes)) in ENDS
+        if over and not left and not self._scanned_at_end:  # it may have written since the scan
+            self._scan_at_s = now_s
+            self._scan(now_s)
+            left = self._read_results(budget_s)
+            row = self._view.row(now_s)
+            self._scanned_at_end = True
+        self._scanned_at_end &= over
         outcomes: dict[str, int] = {}
         for outcome, _ in self._outcomes.values():
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        planned = self._read_planned() or row.planned
         done = sum(outcomes.values())
         state = self._state(now_s, planned, done)
         what = (

@@ -76,6 +76,7 @@ class StatusMessage(_Message):
         done: Rollouts with a result, those of an earlier start included; null if "lost".
         outcomes: How many by outcome since this start; null if "lost".
         what: Why it failed or is lost.
+        run_dir: The folder's absolute path on `host`.
         publisher_cpu_s: What publishing has cost so far.
         dropped: Rollout, incident and worker messages given up since the broker was away too long.
     """
@@ -255,6 +256,7 @@ class Command(BaseModel):
     Attributes:
         id: Any text, new for each command; the acknowledgement has it.
         value: Rollouts at once, of "set_concurrency"; absent or null of the others.
+        instance: Which run is meant; needed while several are told by one name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -262,6 +264,7 @@ class Command(BaseModel):
     id: str = Field(min_length=1, max_length=64)
     command: Literal["pause", "resume", "cancel", "set_concurrency"]
     value: int | None = Field(default=None, ge=1, le=100_000)
+    instance: str | None = Field(default=None, min_length=1, max_length=64)
 
 
 _MESSAGE: TypeAdapter[Any] = TypeAdapter(Message)

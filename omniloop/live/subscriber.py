@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from omniloop.live.broker import Broker, explain
-from omniloop.live.schema import AckMessage, Command, decode, encode, topic
+from omniloop.live.schema import AckMessage, Command, decode, topic
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 10.0
 
@@ -29,6 +29,8 @@ async def follow(
         try:
             async with broker.client() as client:
                 await client.subscribe(f"{broker.prefix}/#", qos=1)
+                # Brokers answer in order: what is retained has come when this is answered.
+                await client.unsubscribe(f"{broker.prefix}/+/none")
                 notice("")
                 wait_s = _FIRST_WAIT_S
                 async for message in client.messages:
@@ -49,20 +51,26 @@ class Answered:
 
 
 async def command(
-    broker: Broker, run: str, order: str, value: int | None = None, timeout_s: float = 10.0
-) -> Answered:
+    broker: Broker, run: str, order: str, value: int | None = None, timeout_s: float = 10.0,
+    instance: str | None = None,
+) -> Answered:  # fmt: skip
     """Tell a run something, and wait for its acknowledgement.
 
     Args:
         order: "pause", "resume", "cancel" or "set_concurrency".
         value: Rollouts at once, of the last.
+        instance: Which run, where several have this name.
     """
-    told = Command.model_validate({"id": secrets.token_hex(8), "command": order, "value": value})
+    told = Command.model_validate(
+        {"id": secrets.token_hex(8), "command": order, "value": value, "instance": instance}
+    )
     try:
         return await asyncio.wait_for(_ask(broker, run, told), timeout_s)
     except TimeoutError:
         return Answered(
-            False, f"no answer of run '{run}' within {timeout_s:g} s: is it running under {broker.shown}?"
+            False,
+            f"no answer of run '{run}'{'' if instance is None else f', instance {instance},'} "
+            f"within {timeout_s:g} s: is it running under {broker.shown}?",
         )  # fmt: skip
     except Exception as error:
         return Answered(False, explain(error, broker)[0])
@@ -72,7 +80,8 @@ async def _ask(broker: Broker, run: str, told: Command) -> Answered:
     async with broker.client() as client:
         await client.subscribe(topic(broker.prefix, run, "ack"), qos=1)
         where = topic(broker.prefix, run, "command")
-        await client.publish(where, encode(told), qos=1)
+        # Without the keys that are null: a run of before there was 'instance' refuses that key.
+        await client.publish(where, told.model_dump_json(exclude_none=True).encode(), qos=1)
         async for message in client.messages:
             try:
                 ack = decode(message.payload if isinstance(message.payload, bytes) else b"")

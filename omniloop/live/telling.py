@@ -71,11 +71,17 @@ class Telling:
         self.instance = secrets.token_hex(8)
         self._began = _now()
         self._host = socket.gethostname()
+        self._run_dir = ""
 
     @property
     def state(self) -> State:
         """What the run does."""
         return self._state
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The machine and the run's folder."""
+        return self._host, self._run_dir
 
     @property
     def concurrency(self) -> int:
@@ -91,6 +97,7 @@ class Telling:
         """Take note of an event; return the messages that are about it alone."""
         if isinstance(event, RunStarted):
             self.started, self._state = event, "running"
+            self._run_dir = os.path.abspath(event.run_dir)
         elif isinstance(event, Progress):
             self._progress = event
             if not self.ended:
@@ -231,7 +238,7 @@ class Telling:
         began = self._start()
         return {
             **self._head(), "planned": began.planned, "executor": began.executor,
-            "workers": began.workers, "run_dir": began.run_dir, "host": self._host,
+            "workers": began.workers, "run_dir": self._run_dir, "host": self._host,
             "process": os.getpid(), "started": self._began,
         }  # fmt: skip
 

@@ -8,9 +8,10 @@ import pty
 import re
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -49,22 +50,46 @@ def watch(*words: str) -> Done:
     return Done(done.exit_code, done.stdout, done.stderr)
 
 
+@contextmanager
+def going_on(publisher: MqttPublisher) -> Iterator[None]:
+    """A run that goes on tells its progress again and again."""
+    told, done = publisher._telling._progress, threading.Event()
+    assert told is not None
+
+    def tell() -> None:
+        while not done.wait(0.1):
+            publisher.tell(told)
+
+    thread = threading.Thread(target=tell)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+def one_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     process = BrokerProcess(tmp_path_factory.mktemp("broker")).start()
     yield process
     process.stop()
 
 
 @pytest.fixture
+def broker(one_broker: BrokerProcess, request: pytest.FixtureRequest) -> BrokerProcess:
+    return replace(one_broker, prefix=f"lab/{request.node.name}")
+
+
+@pytest.fixture
 def run(broker: BrokerProcess) -> Iterator[tuple[MqttPublisher, Spy]]:
     spy = Spy()
-    publisher = MqttPublisher(broker.url, spy)
+    publisher = MqttPublisher(broker.url, spy, [].append)
     publisher.tell(started("demo"))
     publisher.tell(progress(3))
     wait_for(lambda: publisher.delivered >= 3)
     yield publisher, spy
-    publisher.close(2.0)
+    publisher.close(30.0)
 
 
 @pytest.fixture
@@ -87,19 +112,46 @@ def test_two_runs_on_one_broker_are_seen_at_once(
     other.tell(started("other +1"))
     other.tell(progress(4))
     other.tell(RunEnded("completed"))
-    other.close()
-    watcher = subprocess.Popen(
-        [*OMNILOOP, broker.url, "--once", "--json"], stdout=subprocess.PIPE, text=True
-    )
-    while watcher.poll() is None:  # a run that goes on tells its progress again and again
-        run[0].tell(progress(3))
-        time.sleep(0.1)
-    assert watcher.stdout is not None
-    rows = {row["name"]: row for row in json.load(watcher.stdout)}
+    other.close(30.0)
+    with going_on(run[0]):
+        rows = {
+            row["name"]: row for row in json.loads(watch(broker.url, "--once", "--json").stdout)
+        }
     assert rows["demo"]["state"] == "running"
     assert (rows["demo"]["done"], rows["demo"]["in_flight"]) == (3, 2)
     assert rows["other +1"]["state"] == "completed"
     assert rows["other +1"]["done"] == 4
+
+
+def test_runs_of_one_name_are_seen_and_steered_one_by_one(
+    broker: BrokerProcess, run: tuple[MqttPublisher, Spy]
+) -> None:
+    spy, said = Spy(), list[str]()
+    other = MqttPublisher(broker.url, spy, said.append)
+    other.tell(started("demo", run_dir="elsewhere/demo"))
+    other.tell(progress(5))
+    wait_for(lambda: said and other.delivered >= 3)
+    found: dict[int, str] = {}
+
+    def both_are_seen() -> bool:  # what one of them says within a second
+        for row in json.loads(watch(broker.url, "--once", "--json").stdout):
+            found[row["done"]] = row["instance"]
+        return found.keys() == {3, 5}
+
+    with going_on(run[0]), going_on(other):
+        wait_for(both_are_seen)
+        mine = found[5]
+        refused = watch(broker.url, "--run", "demo", "--cancel")
+        assert refused.returncode == 1
+        assert mine in refused.stderr
+        chosen = (broker.url, "--run", "demo", "--instance", mine)
+        assert watch(*chosen, "--pause").returncode == 0
+        nobody = watch(*chosen[:-1], "nobody", "--pause", "--timeout", "0.5")
+        assert "no answer of run 'demo', instance nobody" in nobody.stderr
+        [row] = json.loads(watch(*chosen, "--once", "--json").stdout)
+        assert row["instance"] == mine
+    other.close(30.0)
+    assert (spy.told, run[1].told) == (["pause"], [])
 
 
 def test_the_view_of_one_run_prints_changes_and_ends_with_it(
@@ -115,8 +167,8 @@ def test_the_view_of_one_run_prints_changes_and_ends_with_it(
     assert first.startswith("demo: running"), first
     for event in (RolloutEnded(result_of(4, crash=True), 1, "w0"), *rollouts(1), RunEnded("failed", "disk full")):  # fmt: skip
         run[0].tell(event)
-    run[0].close()
-    out, _ = watcher.communicate(timeout=15)
+    run[0].close(30.0)
+    out, _ = watcher.communicate(timeout=90)
     assert "demo: incident: line/4: 4.0 s after handover front collision" in out
     assert "demo: failed" in out
     assert "disk full" in out
@@ -140,12 +192,12 @@ def test_a_command_to_nobody_is_an_error_with_what_to_look_at(broker: BrokerProc
 
 
 def test_a_run_that_is_gone_can_be_forgotten(broker: BrokerProcess) -> None:
-    gone = MqttPublisher(broker.url, Spy())
-    gone.tell(started("gone"))
-    gone.close()
-    assert "gone" in watch(broker.url, "--once").stdout
-    assert watch(broker.url, "--run", "gone", "--forget").returncode == 0
-    assert "gone" not in watch(broker.url, "--once").stdout
+    gone = MqttPublisher(broker.url, Spy(), [].append)
+    gone.tell(started("left"))
+    gone.close(30.0)
+    assert "left: lost" in watch(broker.url, "--once").stdout
+    assert watch(broker.url, "--run", "left", "--forget").returncode == 0
+    assert "left" not in watch(broker.url, "--once").stdout
 
 
 def test_a_broker_that_is_away_is_said() -> None:
@@ -169,6 +221,8 @@ def test_a_broker_that_is_away_is_said() -> None:
         (("/nowhere",), "does not exist"),
         (("mqtt://u:s3cret@h:port/x",), "port is no number"),
         (("mqtt://h/x", "--run", "a", "--concurrency", "0"), "concurrency"),
+        (("mqtt://h/x", "--instance", "a"), "--run NAME"),
+        (("runs/demo", "--instance", "a"), "--run NAME"),
     ],
 )
 def test_bad_input_is_refused(words: tuple[str, ...], fault: str) -> None:
@@ -198,7 +252,7 @@ def test_the_view_of_a_folder_ends_with_the_run(folder: Path) -> None:
         target = rollout_dir(folder, "line", 1)
         target.mkdir(parents=True)
         write_result(target / RESULT_NAME, result_of(1))
-    out, _ = watcher.communicate(timeout=15)
+    out, _ = watcher.communicate(timeout=90)
     last = json.loads(out.splitlines()[-1])
     assert (last["state"], last["done"]) == ("completed", 2)
     assert watcher.returncode == 0
@@ -221,7 +275,7 @@ def test_on_a_terminal_it_is_drawn(folder: Path) -> None:
             break
         seen += more
     os.close(leader)
-    assert watcher.wait(15) == 1
+    assert watcher.wait(90) == 1
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
     assert "memory" in text
     assert "lost" in text
@@ -260,6 +314,33 @@ def test_lines_are_of_changes_and_not_of_every_step() -> None:
     noted = Row("demo", "running", planned=100, done=99, notes=(Note("failure", "x", 1),))
     assert changes.lines([noted], 60.1) == ["demo: failure: x"]
     assert changes.lines([noted], 60.2) == []
+
+
+def test_rows_of_one_name_are_told_apart_and_no_note_is_told_twice() -> None:
+    def rows(*shown: tuple[str, str, int]) -> list[Row]:
+        return [
+            Row(
+                "demo", "running", planned=9, done=1, instance=instance, where=where,
+                shared=len(shown) > 1,
+                notes=tuple(Note("worker", f"note {n}", n) for n in range(1, last + 1) if n % 2 == k),
+            )
+            for k, (instance, where, last) in enumerate(shown)
+        ]  # fmt: skip
+
+    changes = Changes()
+    assert changes.lines(rows(("aa", "h:/x", 2)), 0.0) == [
+        "demo: worker: note 2", "demo: running, 1/9",
+    ]  # fmt: skip
+    both = rows(("aa", "h:/x", 4), ("bb", "g:/y", 3))
+    assert changes.lines(both, 0.1) == [
+        "demo (aa): worker: note 4", "demo (aa): running, 1/9, h:/x",
+        "demo (bb): worker: note 3", "demo (bb): running, 1/9, g:/y",
+    ]  # fmt: skip
+    assert changes.lines(both, 0.2) == []
+    console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(draw(both, ""))
+    text = console.export_text()
+    assert "demo (aa): h:/x; another run has this name, give each its own run.name" in text
 
 
 def test_durations_are_read_at_a_glance() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -27,23 +28,30 @@ def mosquitto() -> str | None:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody has and that the system gives to nobody unasked.
+
+    It may stay free for a while, as until a broker is started again; ports that clients are given
+    begin at 32768 (Linux, ip_local_port_range).
+    """
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 class Gate:
     """A port of its own that leads to a broker while it is open, to cut one client off."""
 
     def __init__(self, broker: BrokerProcess) -> None:
-        self._target = broker.port
+        self._target, self._prefix = broker.port, broker.prefix
         self.port = free_port()
         self._ends: list[socket.socket] = []
         self._listener: socket.socket | None = None
 
     @property
     def url(self) -> str:
-        return f"mqtt://127.0.0.1:{self.port}/test"
+        return f"mqtt://127.0.0.1:{self.port}/{self._prefix}"
 
     def open(self) -> Gate:
         self._listener = socket.create_server(("127.0.0.1", self.port))
@@ -83,11 +91,12 @@ class BrokerProcess:
     password: str | None = None
     tls: tuple[Path, Path] | None = None
     port: int = field(default_factory=free_port)
+    prefix: str = "test"
     _process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"mqtt://127.0.0.1:{self.port}/test"
+        return f"mqtt://127.0.0.1:{self.port}/{self.prefix}"
 
     def start(self) -> BrokerProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -95,10 +104,10 @@ class BrokerProcess:
         command = self._mosquitto(program) if program else self._amqtt()
         self._log = (self.folder / "log.txt").open("ab")
         self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                socket.create_connection(("127.0.0.1", self.port), 20).close()
                 return self
             except OSError:
                 assert self._process.poll() is None, (self.folder / "log.txt").read_text()
@@ -125,7 +134,7 @@ class BrokerProcess:
         self._process.send_signal(signal.SIGCONT)
         self._process.send_signal(how)
         try:
-            self._process.wait(3)
+            self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -166,5 +175,9 @@ class BrokerProcess:
             plugins = {"amqtt.plugins.authentication.FileAuthPlugin": {"password_file": str(file)}}
         config = self.folder / "amqtt.yaml"
         config.write_text(yaml.safe_dump({"listeners": {"default": listener}, "plugins": plugins}))
-        program = shutil.which("amqtt", path=str(Path(sys.executable).parent)) or "amqtt"
-        return [program, "-c", str(config)]
+        return [
+            sys.executable,
+            str(Path(__file__).with_name("amqtt_process.py")),
+            "-c",
+            str(config),
+        ]

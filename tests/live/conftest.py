@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,17 @@ def start_broker(tmp_path: Path) -> Iterator[Callable[..., BrokerProcess]]:
         broker.stop()
 
 
+_PREFIXES = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def one_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    process = BrokerProcess(tmp_path_factory.mktemp("broker")).start()
+    yield process
+    process.stop()
+
+
 @pytest.fixture
-def broker(start_broker: Callable[..., BrokerProcess]) -> BrokerProcess:
-    return start_broker()
+def broker(one_broker: BrokerProcess) -> BrokerProcess:
+    """A broker for tests that leave it as it is, with a prefix of the test's own."""
+    return replace(one_broker, prefix=f"test{next(_PREFIXES)}")

@@ -97,7 +97,7 @@ class Ear:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._go()), daemon=True)
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
 
     async def _go(self) -> None:
         while not self._stop.is_set():
@@ -118,7 +118,9 @@ class Ear:
 
     async def _read(self, client: Any) -> None:
         async for message in client.messages:
-            self.heard.append((message.topic.value, message.payload, message.retain))
+            # amqtt tells a new client what is retained for the others too
+            if message.topic.matches(f"{self._broker.prefix}/#"):
+                self.heard.append((message.topic.value, message.payload, message.retain))
             if self._read_s:
                 await asyncio.sleep(self._read_s)
 
@@ -143,7 +145,7 @@ class Ear:
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(5)
+        self._thread.join(20)
 
     def __enter__(self) -> Ear:
         return self
@@ -152,7 +154,8 @@ class Ear:
         self.close()
 
 
-def wait_for(true: Callable[[], object], what: str = "", timeout_s: float = 8.0) -> None:
+def wait_for(true: Callable[[], object], what: str = "", timeout_s: float = 60.0) -> None:
+    """Wait for what should be there at once; the limit is for machines that have much to do."""
     until = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < until, f"waited in vain for {what or true}"

@@ -15,6 +15,6 @@ publisher = MqttPublisher(sys.argv[1], Spy())
 publisher.tell(started(sys.argv[2]))
 for event in rollouts(3):
     publisher.tell(event)
-for second in range(60):
+for second in range(600):
     publisher.tell(progress(3, elapsed_s=float(second + 1)))
     time.sleep(0.2)

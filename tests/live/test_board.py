@@ -16,10 +16,10 @@ from tests.live.made_run import progress, result_of, started
 class Told:
     """A run told to a board."""
 
-    def __init__(self, board: Board, run: str = "demo") -> None:
+    def __init__(self, board: Board, run: str = "demo", place: str = "runs/demo") -> None:
         self.board, self.run = board, run
         self.telling = Telling()
-        self.telling.take(started(run))
+        self.telling.take(started(run, run_dir=place))
 
     def send(self, message: BaseModel | None, level: str, now_s: float = 0.0) -> None:
         assert message is not None
@@ -115,6 +115,80 @@ def test_several_runs_stand_side_by_side_those_that_go_on_first() -> None:
     assert [row.name for row in board.rows(0.0)] == ["b", "c", "a"]
     board.take("p/q/b/status", b"", 0.0)  # how a retained status is removed
     assert [row.name for row in board.rows(0.0)] == ["c", "a"]
+
+
+def test_two_runs_of_one_name_are_two_rows_whatever_the_order_of_their_messages() -> None:
+    board = Board("p/q")
+    one, two = Told(board, place="a/demo"), Told(board, place="b/demo")
+    for done in range(1, 4):
+        for run in (one, two):
+            run.tell(progress(done if run is one else 9 - done))
+            if done == 2:
+                run.status()
+            run.progress()
+            run.status()
+    both = {row.instance: row for row in board.rows(0.0)}
+    assert {who: row.done for who, row in both.items()} == {
+        one.telling.instance: 3, two.telling.instance: 6,
+    }  # fmt: skip
+    row = both[one.telling.instance]
+    assert (row.name, row.label) == ("demo", f"demo ({one.telling.instance})")
+    assert row.where.endswith("a/demo")
+    will = two.telling.lost()
+    two.send(will, "status")
+    rows = board.rows(0.0)
+    assert [(row.state, row.instance) for row in rows] == [
+        ("running", one.telling.instance), ("lost", two.telling.instance),
+    ]  # fmt: skip
+    three = Told(board, place="b/demo")  # the one that was lost, taken up again
+    three.status()
+    three.send(will, "status")  # delivered again
+    assert {row.instance for row in board.rows(0.0)} == {
+        one.telling.instance,
+        three.telling.instance,
+    }
+    assert len({note.sequence for row in board.rows(0.0) for note in row.notes}) == 0
+
+
+def test_a_run_that_is_taken_up_goes_on_in_its_row_and_keeps_what_was_notable() -> None:
+    board = Board("p/q")
+    for place, end in (
+        ("a", "lost"),
+        ("elsewhere", "completed"),
+        ("b", ""),
+        ("b", "late"),
+        ("b", ""),
+    ):
+        run = Told(board, place=place)
+        run.status()
+        row = row_of(board)
+        assert (row.state, row.instance, row.label) == ("running", run.telling.instance, "demo")
+        assert row.in_flight is None, "what the earlier start did"
+        run.tell(progress(3))
+        run.progress()
+        run.tell(WorkerLost("w0", "killed", ()))
+        if end == "late":
+            will = run.telling.lost()
+        elif end == "lost":
+            run.send(run.telling.lost(), "status")
+        elif end:
+            run.tell(RunEnded(end))
+            run.status()
+    run.send(will, "status")
+    row = row_of(board)
+    assert (row.state, row.instance) == ("running", run.telling.instance)
+    assert [note.sequence for note in row.notes] == [1, 2, 3, 4, 5]
+
+
+def test_a_start_of_which_only_progress_is_heard_is_not_as_an_earlier_one_ended() -> None:
+    board = Board("p/q")
+    earlier = Told(board)
+    earlier.tell(RunEnded("completed"))
+    earlier.status()
+    now = Told(board)
+    now.tell(progress(4))
+    now.progress()
+    assert (row_of(board).state, row_of(board).done) == ("running", 4)
 
 
 def test_silence_is_shown() -> None:

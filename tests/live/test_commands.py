@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from omniloop.core.errors import ConfigError
-from omniloop.live.commands import LARGEST_BYTES, Commands
+from omniloop.live.commands import LARGEST_BYTES, Answer, Commands
 from tests.live.made_run import Spy
 
 
 def order(**keys: object) -> bytes:
     return json.dumps(keys).encode()
+
+
+def answered(commands: Commands, payload: bytes, **how: Any) -> Answer:
+    answer = commands.handle(payload, **how)
+    assert answer is not None
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -36,6 +43,8 @@ def order(**keys: object) -> bytes:
         (order(id="1", command="Pause"), "1", "command:"),
         (order(id="1", command="pause", value=1), "1", "takes no 'value'"),
         (order(id="1", command="pause", valeu=1), "1", "unknown key 'valeu'"),
+        (order(id="1", command="pause", instance=""), "1", "instance:"),
+        (order(id="1", command="pause", instance=7), "1", "instance:"),
         (order(id="1", command="set_concurrency"), "1", "needs 'value'"),
         (order(id="1", command="set_concurrency", value=0), "1", "value:"),
         (order(id="1", command="set_concurrency", value="4"), "1", "value:"),
@@ -49,7 +58,7 @@ def test_what_is_wrong_is_answered_and_does_nothing(
     payload: bytes, id_: str | None, fault: str
 ) -> None:
     spy = Spy()
-    answer = Commands(spy).handle(payload)
+    answer = answered(Commands(spy, "me"), payload)
     assert (answer.ok, answer.id) == (False, id_)
     assert fault in answer.what
     assert answer.what
@@ -58,21 +67,39 @@ def test_what_is_wrong_is_answered_and_does_nothing(
 
 def test_an_id_counts_once() -> None:
     spy = Spy()
-    commands = Commands(spy)
-    assert commands.handle(order(id="1", command="pause")).ok
-    again = commands.handle(order(id="1", command="pause"))
+    commands = Commands(spy, "me")
+    assert answered(commands, order(id="1", command="pause")).ok
+    again = answered(commands, order(id="1", command="pause"))
     assert not again.ok
     assert "handled before" in again.what
-    assert commands.handle(order(id="2", command="set_concurrency", value=3)).ok
+    assert answered(commands, order(id="2", command="set_concurrency", value=3)).ok
     assert spy.told == ["pause", 3]
 
 
 def test_a_retained_command_and_one_after_the_end_do_nothing() -> None:
     spy = Spy()
-    commands = Commands(spy)
-    assert "retained" in commands.handle(order(id="1", command="cancel"), retained=True).what
-    assert "ended" in commands.handle(order(id="2", command="cancel"), ended=True).what
+    commands = Commands(spy, "me")
+    assert "retained" in answered(commands, order(id="1", command="cancel"), retained=True).what
+    assert "ended" in answered(commands, order(id="2", command="cancel"), ended=True).what
     assert spy.told == []
+
+
+def test_where_several_runs_have_the_name_a_command_says_which_is_meant() -> None:
+    spy = Spy()
+    commands = Commands(spy, "me")
+    answer = answered(commands, order(id="1", command="cancel"), shared="me is h:/a, you is g:/b")
+    assert not answer.ok
+    assert "me is h:/a, you is g:/b" in answer.what
+    theirs = order(id="1", command="cancel", instance="you")
+    assert commands.handle(theirs, shared="...") is None
+    assert commands.handle(theirs) is None
+    assert commands.handle(theirs, retained=True, ended=True) is None
+    assert commands.handle(order(id="1", command="cancel"), ended=True, shared="...") is None
+    assert spy.told == []
+    mine = order(id="1", command="pause", instance="me")
+    assert answered(commands, mine, shared="...").ok, "an id that was refused for this may be used"
+    assert answered(commands, order(id="2", command="resume", instance="me")).ok
+    assert spy.told == ["pause", "resume"]
 
 
 def test_what_the_run_refuses_or_fails_at_is_answered() -> None:
@@ -83,10 +110,10 @@ def test_what_the_run_refuses_or_fails_at_is_answered() -> None:
         def pause(self) -> None:
             raise KeyError("x")
 
-    commands = Commands(Broken())
-    answer = commands.handle(order(id="1", command="set_concurrency", value=3))
+    commands = Commands(Broken(), "me")
+    answer = answered(commands, order(id="1", command="set_concurrency", value=3))
     assert (answer.ok, answer.what) == (False, "3 is more than services hold give less")
-    answer = commands.handle(order(id="2", command="pause"))
+    answer = answered(commands, order(id="2", command="pause"))
     assert not answer.ok
     assert "KeyError" in answer.what
 
@@ -101,5 +128,5 @@ JSON = st.recursive(
 @given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_no_bytes_make_it_raise_or_act(payload: bytes) -> None:
     spy = Spy()
-    assert not Commands(spy).handle(payload).ok
+    assert not answered(Commands(spy, "me"), payload).ok
     assert spy.told == []

@@ -18,7 +18,7 @@ pytest.importorskip("prometheus_client")
 
 
 def scraped(url: str) -> dict[str, float]:
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         lines = answer.read().decode().splitlines()
     return {k: float(v) for k, _, v in (x.rpartition(" ") for x in lines if x and x[0] != "#")}
 

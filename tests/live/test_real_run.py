@@ -28,10 +28,12 @@ def test_what_is_told_of_a_run_is_what_its_folder_holds(
     with Ear(broker.url) as ear:
         finished = execute(compose([*SETTINGS, *own]))
         wait_for(lambda: ear.states()[-1:] == ["completed"])
+        wait_for(lambda: len(ear.of("rollout")) >= 2)
         told = {(d["scene"], d["seed"]): d["outcome"] for d in ear.of("rollout")}
         assert told == {(r.scene, r.seed): r.outcome for r in finished.results}
         incidents = sum(d["incidents"] for d in ear.of("rollout"))
-        assert len(ear.of("incident")) == incidents > 0
+        assert incidents > 0
+        wait_for(lambda: len(ear.of("incident")) == incidents)
         assert ear.of("status")[-1]["done"] == 2
         assert all("/real%2B1/" in topic for topic, _, _ in ear.heard)
         assert not any(b"s3cret" in payload for _, payload, _ in ear.heard)
@@ -54,6 +56,7 @@ def test_a_run_does_not_need_its_broker(tmp_path: Path, capsys: pytest.CaptureFi
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.timeout(400)
 def test_a_run_is_steered_and_when_killed_told_as_lost(
     broker: BrokerProcess, tmp_path: Path
 ) -> None:
@@ -62,23 +65,24 @@ def test_a_run_is_steered_and_when_killed_told_as_lost(
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with Ear(broker.url) as ear:
-            wait_for(ear.seeds, timeout_s=40)
+            wait_for(ear.seeds, "a process that starts", timeout_s=200)
             orders = ({"command": "set_concurrency", "value": 1}, {"command": "pause"})
             for number, order in enumerate(orders):
                 ear.say("real%2B1/command", json.dumps({"id": str(number), **order}))
-            wait_for(lambda: ear.states()[-1] == "paused")
+            wait_for(lambda: ear.states()[-1] == "paused" and len(ear.of("ack")) == 2)
             assert [ack["ok"] for ack in ear.of("ack")] == [True, True]
-            wait_for(lambda: ear.of("progress")[-1]["in_flight"] == 0, timeout_s=20)
+            wait_for(lambda: ear.of("progress")[-1]["in_flight"] == 0)
             assert ear.of("progress")[-1]["concurrency"] == 1
             done = len(set(map(str, ear.of("rollout"))))
             watched = RunDir(tmp_path / "real+1")
             wait_for(lambda: watched.row(0.0).state == "paused")
             ear.say("real%2B1/command", json.dumps({"id": "on", "command": "resume"}))
-            wait_for(lambda: len(ear.of("rollout")) > done, timeout_s=20)
+            wait_for(lambda: len(ear.of("rollout")) > done)
             process.send_signal(signal.SIGKILL)
             process.wait()
             wait_for(lambda: ear.states()[-1] == "lost")
-        assert watched.row(100.0).state == "lost"
+        watched.row(100.0)  # reads what it wrote last
+        assert watched.row(110.0).state == "lost"
     finally:
         process.kill()
         process.wait()

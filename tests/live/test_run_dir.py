@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
     program = (
         "import sys, pathlib, time; from omniloop.runlog.folder import RunFolder\n"
         "held = RunFolder.acquire(pathlib.Path(sys.argv[1]), resume=True)\n"
-        "print('held', flush=True); time.sleep(60)"
+        "print('held', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True
@@ -84,6 +84,7 @@ def test_a_free_lock_is_not_asked_for_again_until_someone_had_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / LOCK_NAME).write_text("process 1 on gone\n")
+    os.utime(folder / LOCK_NAME, ns=(1, 1))  # long ago by the coarsest of clocks
     asked: list[Path] = []
 
     def ask(path: Path) -> bool | None:
@@ -95,7 +96,6 @@ def test_a_free_lock_is_not_asked_for_again_until_someone_had_it(
     for second in range(5):
         assert watched.row(float(second)).state == "lost"
     assert len(asked) == 1
-    time.sleep(0.02)  # so that the file's time differs
     with RunFolder.acquire(folder, resume=True):
         assert watched.row(9.0).state == "running"
 
@@ -107,6 +107,21 @@ def test_a_run_without_a_status_file_is_complete_once_all_results_are_there(fold
     assert (row.state, row.done) == ("completed", 3)
     assert [note.kind for note in row.notes] == ["incident"]
     assert "line/1" in row.notes[0].text
+
+
+def test_what_was_written_last_counts_however_rarely_folders_are_looked_through(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SCAN_SHARE", 1e-12)
+    with RunFolder.acquire(folder, resume=True):
+        finish(folder, result_of(0))
+        watched = RunDir(folder)
+        assert (watched.row(0.0).state, watched.row(0.1).done) == ("running", 1)
+        for seed in (1, 2):
+            finish(folder, result_of(seed))
+        assert watched.row(0.2).done == 1
+    row = watched.row(0.3)
+    assert (row.state, row.done) == ("completed", 3)
 
 
 def test_the_status_file_adds_what_no_result_tells(folder: Path) -> None:
