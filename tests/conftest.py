@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # as the command line has it
 
 settings.register_profile(
     "repeatable", deadline=None, derandomize=True, max_examples=40, database=None

@@ -66,7 +66,7 @@ def test_nobody_waits_when_no_other_session_is_open():
         session = await as_service("policy", policy).open("a", ())
         return [await session.plan(k) for k in range(3)]
 
-    assert asyncio.run(asyncio.wait_for(use(), 5)) == [0, 2, 4]
+    assert asyncio.run(asyncio.wait_for(use(), 30)) == [0, 2, 4]
 
 
 def test_the_end_of_the_last_other_session_starts_the_batch():
@@ -79,7 +79,7 @@ def test_the_end_of_the_last_other_session_starts_the_batch():
         asked = asyncio.create_task(first.plan(7))
         await asyncio.sleep(0)
         await second.close()
-        return await asyncio.wait_for(asked, 5)
+        return await asyncio.wait_for(asked, 30)
 
     assert asyncio.run(use()) == 14
 
@@ -90,7 +90,7 @@ def test_the_wait_ends_though_a_session_stays_silent():
     async def use():
         service = as_service("policy", policy)
         first, _ = await service.open("a", ()), await service.open("b", ())
-        return await asyncio.wait_for(first.plan(7), 5)
+        return await asyncio.wait_for(first.plan(7), 30)
 
     assert asyncio.run(use()) == 14
 

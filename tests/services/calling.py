@@ -1,15 +1,21 @@
-"""Calls of a server as by a client that is not of this project."""
+"""Calls of a server as by a client that is not of this project, and servers in threads."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any, TypeVar
 
 import grpc
 from grpc import aio
 
 from omniloop.services.rpc import methods_of
 from omniloop.services.serving import Listening, Servicer, start_server
+
+T = TypeVar("T")
 
 
 def called(servicer: Servicer, *calls: tuple[str, Any]) -> list[Any]:
@@ -25,7 +31,7 @@ def called(servicer: Servicer, *calls: tuple[str, Any]) -> list[Any]:
                     method.path, method.request.SerializeToString, method.reply.FromString
                 )
                 try:
-                    replies.append(await call(request, timeout=5))
+                    replies.append(await call(request, timeout=30))
                 except grpc.RpcError as error:
                     replies.append((error.code(), error.details()))
         await server.stop(None)
@@ -33,3 +39,29 @@ def called(servicer: Servicer, *calls: tuple[str, Any]) -> list[Any]:
         return replies
 
     return asyncio.run(run())
+
+
+@contextmanager
+def hosted(serving: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """What `serving` gives, held in a thread of its own, for runs that have their own event loop."""
+    given: Future[T] = Future()
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+
+    async def hold() -> None:
+        try:
+            async with serving as found:
+                given.set_result(found)
+                await stop.wait()
+        except BaseException as error:
+            if given.done():
+                raise
+            given.set_exception(error)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(hold(),))
+    thread.start()
+    try:
+        yield given.result(60.0)
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()

@@ -115,7 +115,7 @@ class Client:
         stub = self.channel.unary_unary(
             found.path, found.request.SerializeToString, found.reply.FromString
         )
-        return stub(request, timeout=10.0, metadata=metadata)
+        return stub(request, timeout=60.0, metadata=metadata)
 
     async def start(
         self, cameras: tuple[Camera, ...] = (), revision: str | None = None, scene: str | None = ""

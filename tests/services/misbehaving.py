@@ -1,9 +1,11 @@
-"""A server that misbehaves towards some rollouts and serves the others well.
+"""Servers that misbehave towards some rollouts and serve the others well.
 
-Run as a process: ``python misbehaving.py KIND FAULTS PORT`` where FAULTS is a JSON object from
-a rollout's seed (from its scene, where the protocol has no sessions) to ``[fault, after]``:
-the fault happens from the call `after` on (0: the first) of the rollout's main method.
-Prints its port.
+FAULTS are an object from a rollout's seed (from its scene, where the protocol has no sessions;
+from "*" for any) to ``[fault, after]``: the fault happens from the call `after` on (0: the first)
+of the rollout's main method.
+
+Run as a process, ``python misbehaving.py SERVERS`` with a JSON list of ``[KIND, FAULTS, PORT]``:
+each is a process of its own, forked after the imports, so that it can die. Prints the ports.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import cv2
@@ -39,6 +42,8 @@ MAIN = {
 }
 HUGE_BYTES = 200 * MIB
 NAN = float("nan")
+STARTS_ANEW = 75
+"""The exit code of a server that wants to be started again, without faults."""
 
 
 class Misbehaving(Servicer):
@@ -54,9 +59,10 @@ class Misbehaving(Servicer):
 
     async def answer(self, method: str, request: Any, caller: Caller) -> Any:
         key = self._key(request)
-        if method == self._main and key in self._faults:
+        found = self._faults.get(key, self._faults.get("*"))
+        if method == self._main and found is not None:
             self._calls[key] = self._calls.get(key, 0) + 1
-            fault, after = self._faults[key]
+            fault, after = found
             if self._calls[key] > after:
                 return await self._spoiled(fault, method, request, caller)
         reply = await self._inner.answer(method, request, caller)
@@ -74,8 +80,7 @@ class Misbehaving(Servicer):
         if fault == "kill":
             os._exit(1)
         if fault == "restart":
-            again = [*sys.argv[:2], "{}", *sys.argv[3:]]
-            os.execv(sys.executable, [sys.executable, *again])
+            os._exit(STARTS_ANEW)
         if fault == "forget":  # as a server that was restarted between two calls
             await self._inner.aclose()
             return await self._inner.answer(method, request, caller)
@@ -199,29 +204,34 @@ SPOIL: dict[str, Callable[[Any], None]] = {
 }
 
 
-# --------------------------------------------------------------------------- process
+# -------------------------------------------------------------------------- servers
 
 
 def _serialised(reply: Any) -> bytes:
     return reply if isinstance(reply, bytes) else reply.SerializeToString()
 
 
-async def _serve(kind: str, faults: dict[str, list[Any]], port: int, settings: list[str]) -> None:
-    config = compose(settings)
+@asynccontextmanager
+async def misbehaving(
+    kind: str, faults: dict[str, list[Any]], *settings: str, port: int = 0
+) -> AsyncIterator[str]:
+    """The address of such a server."""
+    config = compose([*settings])
     role = "renderer" if kind in ("omnidreams", "nurec") else kind
     plugin = getattr(config, role)
     service = as_service(role, registry.create(role, plugin.name, plugin.arguments))
     # More sessions than rollouts, so that a video model evicts nobody.
     served = servicers(role, service, SceneShelf(open_source(config.scenes)), max_sessions=64)
     inner = next(s for s in served if any(m.name == MAIN[kind] for m in s.service.methods))
-    server = aio.server(options=[("grpc.max_send_message_length", 2 * HUGE_BYTES)])
-    misbehaving = Misbehaving(kind, inner, faults)
+    options = [("grpc.max_send_message_length", 2 * HUGE_BYTES), ("grpc.so_reuseport", 0)]
+    server = aio.server(options=options)
+    spoiling = Misbehaving(kind, inner, faults)
 
     def handler(name: str) -> Any:
         async def handle(request: Any, context: Any) -> Any:
             caller = Caller({str(k): str(v) for k, v in context.invocation_metadata() or ()})
             try:
-                reply = await misbehaving.answer(name, request, caller)
+                reply = await spoiling.answer(name, request, caller)
             except Refusal as refusal:
                 await context.abort(refusal.code, refusal.details)
             if caller.reply_metadata:
@@ -236,9 +246,36 @@ async def _serve(kind: str, faults: dict[str, list[Any]], port: int, settings: l
     server.add_generic_rpc_handlers((generic,))
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
-    print(bound, flush=True)
-    await server.wait_for_termination()
+    try:
+        yield f"127.0.0.1:{bound}"
+    finally:
+        await server.stop(None)
+        await inner.aclose()
+
+
+async def _serve(kind: str, faults: dict[str, list[Any]], port: int) -> None:
+    async with misbehaving(kind, faults, port=port):
+        print(port, flush=True)
+        await asyncio.sleep(3600)
+
+
+def _forked(kind: str, faults: dict[str, list[Any]], port: int) -> int:
+    child = os.fork()
+    if not child:
+        asyncio.run(_serve(kind, faults, port))
+        os._exit(0)
+    return child
+
+
+def _supervise(servers: list[list[Any]]) -> None:
+    running = {_forked(*server): server for server in servers}
+    while running:
+        child, status = os.wait()
+        kind, _, port = running.pop(child)
+        if os.waitstatus_to_exitcode(status) == STARTS_ANEW:
+            again = [kind, {}, port]
+            running[_forked(*again)] = again
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]))
+    _supervise(json.loads(sys.argv[1]))

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 from omniloop.configs.compose import compose
 from omniloop.runlog import messages as topics
@@ -24,8 +23,22 @@ PLUGINS = {
     "ground": "flat",
     "renderer": "rasterizer",
 }
-SIZE = ["renderer.width=320", "renderer.height=176"]
-SCENES = ["scenes.ids=curve,crossing_pedestrian", "sync.duration_s=4"]
+SIZE = ["renderer.width=160", "renderer.height=96"]
+SUITE = """
+scenes:
+  - {source: embedded, ids: [curve]}
+  - {source: embedded, ids: [crossing_pedestrian], edit: [recipe:cut_in], rename: "{scene}-cut_in"}
+settings: {sync.duration_s: 1.5}
+"""
+HERE = {
+    "omnidreams": ["renderer.chunk=8"],
+    "nurec": ["renderer.chunk=0", "renderer.fps=10"],
+}
+"""How the rasteriser here renders as it does behind each protocol."""
+THERE = {
+    "omnidreams": ["renderer.first_frame=raster", "renderer.sessions=8"],
+    "nurec": ["renderer.fps=10"],
+}
 
 
 def start(kind: str, *settings: str) -> subprocess.Popen[str]:
@@ -53,51 +66,17 @@ def served(kinds: tuple[str, ...], *settings: str) -> Iterator[dict[str, str]]:
             process.send_signal(signal.SIGTERM)
         codes = {}
         for kind, process in processes.items():
-            _, said = process.communicate(timeout=30)
+            _, said = process.communicate(timeout=60)
             codes[kind] = (process.returncode, said)
         assert {kind: code for kind, (code, _) in codes.items()} == dict.fromkeys(kinds, 0), codes
 
 
-@pytest.fixture(scope="module")
-def addresses() -> Iterator[dict[str, str]]:
-    with served(tuple(PLUGINS)) as found:
-        yield found
-
-
-def digests(
-    folder: Path, name: str, settings: list[str], scenes: list[str] = SCENES
-) -> list[tuple[str, str]]:
+def digests(folder: Path, name: str, *settings: str) -> list[tuple[str, str]]:
     finished = execute(
-        compose([*scenes, *settings, f"run.dir={folder}", f"run.name={name}", "run.concurrency=2"])
+        compose([*settings, *SIZE, f"run.dir={folder}", f"run.name={name}", "run.concurrency=2"])
     )
     assert [r.outcome for r in finished.results] == ["completed", "completed"], finished.results
     return digest_run(folder / name)
-
-
-@pytest.mark.parametrize("client", ["omnidreams", "nurec"])
-def test_a_rollout_gives_the_same_bytes_embedded_and_with_every_service_behind_grpc(
-    addresses: dict[str, str], tmp_path: Path, client: str
-) -> None:
-    chunk = 8 if client == "omnidreams" else 0
-    here = [f"{kind}={name}" for kind, name in PLUGINS.items()]
-    here += [*SIZE, f"renderer.chunk={chunk}", *(["renderer.fps=10"] if not chunk else [])]
-    there = [f"{kind}=remote" for kind in PLUGINS if kind != "renderer"] + [f"renderer={client}"]
-    there += [f"{kind}.address={address}" for kind, address in addresses.items()]
-    there += [*SIZE, *(["renderer.fps=10"] if not chunk else [])]
-    if chunk:
-        there += ["renderer.first_frame=raster", "renderer.sessions=8"]
-    embedded = digests(tmp_path, "embedded", [*here, "run.wire_precision=float32"])
-    assert digests(tmp_path, "remote", there) == embedded
-    # Rounding is what makes them equal: without it the rollout differs.
-    assert digests(tmp_path, "unrounded", here) != embedded
-
-
-SUITE = """
-scenes:
-  - {source: embedded, ids: [curve]}
-  - {source: embedded, ids: [curve], edit: [recipe:cut_in], rename: "{scene}-cut_in"}
-settings: {sync.duration_s: 3}
-"""
 
 
 def simulated(log: Path) -> list[tuple[str, int, bytes]]:
@@ -109,21 +88,44 @@ def simulated(log: Path) -> list[tuple[str, int, bytes]]:
     ]
 
 
-def test_a_suite_with_some_services_elsewhere_needs_the_rest_rounded_too(tmp_path: Path) -> None:
+def test_rollouts_give_the_same_bytes_embedded_and_with_services_behind_grpc(
+    tmp_path: Path,
+) -> None:
+    """With all of them there, by either protocol of renderers, and with only some.
+
+    One test, as its five processes are its cost.
+    """
     suite = tmp_path / "mine.yaml"
     suite.write_text(SUITE)
-    scenes = [f"suite={suite}"]
-    rounded = "run.wire_precision=float32"
-    with served(("policy", "renderer"), *scenes) as found:
-        there = ["policy=remote", f"policy.address={found['policy']}", "renderer=omnidreams"]
-        there += [f"renderer.address={found['renderer']}", "renderer.sessions=8"]
-        there += ["renderer.first_frame=raster", *SIZE]
-        embedded = digests(tmp_path, "embedded", [*SIZE, rounded], scenes)
-        assert [name for _, name in embedded] == ["curve/0", "curve-cut_in/0"]
-        assert digests(tmp_path, "remote", [*there, rounded], scenes) == embedded
-        assert digests(tmp_path, "mixed", there, scenes) != embedded
-    here, mixed = (
+    scenes, rounded = f"suite={suite}", "run.wire_precision=float32"
+    here = {kind: [f"{kind}={name}"] for kind, name in PLUGINS.items()}
+    with served(tuple(PLUGINS), scenes) as addresses:
+        there = {
+            kind: [f"{kind}=remote", f"{kind}.address={address}"]
+            for kind, address in addresses.items()
+        }
+        renderer = there.pop("renderer")[1]
+
+        def digested(name: str, elsewhere: tuple[str, ...], client: str, *more: str) -> Any:
+            there["renderer"] = [f"renderer={client}", renderer]
+            chosen = {kind: (there if kind in elsewhere else here)[kind] for kind in PLUGINS}
+            words = [word for kind in PLUGINS for word in chosen[kind]]
+            words += (THERE if "renderer" in elsewhere else HERE)[client]
+            return digests(tmp_path, name, scenes, *words, *more)
+
+        embedded = digested("embedded", (), "omnidreams", rounded)
+        assert [name for _, name in embedded] == ["crossing_pedestrian-cut_in/0", "curve/0"]
+        assert digested("remote", tuple(PLUGINS), "omnidreams") == embedded
+        frames = digested("frames", (), "nurec", rounded)
+        assert digested("remote-frames", tuple(PLUGINS), "nurec") == frames != embedded
+        # Rounding is what makes them equal: without it the rollout differs.
+        assert digested("unrounded", (), "omnidreams") != embedded
+        # With only some elsewhere, the rest needs rounding too.
+        some = ("policy", "ground", "renderer")
+        assert digested("some", some, "omnidreams", rounded) == embedded
+        assert digested("mixed", some, "omnidreams") != embedded
+    one, other = (
         simulated(tmp_path / name / "rollouts/curve/0/log.mcap") for name in ("embedded", "mixed")
     )
-    first = next(a[0] for a, b in zip(here, mixed, strict=True) if a != b)
+    first = next(a[0] for a, b in zip(one, other, strict=True) if a != b)
     assert first == topics.VEHICLE  # the controller is in this process, and not rounded

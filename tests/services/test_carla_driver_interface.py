@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -79,12 +80,12 @@ def process(*command: str, port: int, log: Path) -> Iterator[str]:
             running.kill()
 
 
-def driver(policy: str, mode: str, folder: Path, *more: str) -> Any:
-    """carla-driver-interface's server, as a process."""
+def process_of(policy: str, mode: str, folder: Path) -> Any:
+    """carla-driver-interface's server, as its user starts it."""
     port = free_port()
     command = (
         str(PROGRAM), "serve", "--policy", policy, "--mode", mode, "--host", "127.0.0.1",
-        "--port", str(port), *more,
+        "--port", str(port),
     )  # fmt: skip
     return process(*command, port=port, log=folder / "driver.log")
 
@@ -127,59 +128,84 @@ def assert_sane(policy: str, result: RolloutResult, record: RolloutRecord) -> No
         assert result.metrics["progress_rel"].value > 0.2
 
 
-@pytest.fixture(
-    scope="module", params=list(product(["constant_speed", "route_follower"], ["carla", "alpasim"])),
-    ids="-".join,
-)  # fmt: skip
-def its_driver(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, str]]:
-    """One of its policies in one of its modes, and the address."""
-    policy, mode = request.param
-    with driver(policy, mode, tmp_path_factory.mktemp(policy)) as address:
-        yield policy, address
+@dataclass(frozen=True)
+class Farm:
+    """Its drivers in one process, by (policy, mode), and its probes by (mode, axes)."""
+
+    drivers: dict[tuple[str, str], str]
+    probes: dict[tuple[str, str], tuple[str, Path]]
 
 
-def test_its_drivers_drive_made_scenes(its_driver: tuple[str, str], tmp_path: Path) -> None:
-    policy, address = its_driver
-    scenes = ("scenes.ids=straight_road,curve", "renderer=none", "sync.duration_s=6")
+MODES = ("carla", "alpasim")
+DRIVERS = tuple(product(("constant_speed", "route_follower"), MODES))
+CONVENTIONS = (("carla", "auto"), ("carla", "flu"), ("alpasim", "optical"), ("alpasim", "flu"))
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    folder = tmp_path_factory.mktemp("farm")
+    seen = {key: folder / f"{'-'.join(key)}.jsonl" for key in CONVENTIONS}
+    wanted: list[list[object]] = [[policy, mode, {}] for policy, mode in DRIVERS]
+    probe = "tests.services.driver_probe:Probe"
+    wanted += [[probe, mode, {"path": str(seen[mode, axes])}] for mode, axes in CONVENTIONS]
+    running = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("driver_farm.py")), json.dumps(wanted)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert running.stdout is not None
+        addresses = iter([f"127.0.0.1:{port}" for port in json.loads(running.stdout.readline())])
+        drivers = {key: next(addresses) for key in DRIVERS}
+        yield Farm(drivers, {key: (next(addresses), seen[key]) for key in CONVENTIONS})
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20.0) == 0
+    finally:
+        running.kill()
+        running.wait()
+        assert running.stdout is not None
+        running.stdout.close()
+
+
+@pytest.mark.parametrize("driver", DRIVERS, ids="-".join)
+def test_its_drivers_drive_made_scenes(farm: Farm, driver: tuple[str, str], tmp_path: Path) -> None:
+    policy, address = driver[0], farm.drivers[driver]
+    scenes = ("scenes.ids=straight_road,curve", "renderer=none", "sync.duration_s=4")
     for result, record in run(tmp_path, address, *scenes):
         assert_sane(policy, result, record)
 
 
+@pytest.mark.parametrize("driver", DRIVERS[::3], ids="-".join)  # each policy, and each mode
 def test_its_drivers_drive_a_recorded_scene(
-    its_driver: tuple[str, str], tmp_path: Path, shared_data: Path
+    farm: Farm, driver: tuple[str, str], tmp_path: Path, shared_data: Path
 ) -> None:
-    policy, address = its_driver
+    policy, address = driver[0], farm.drivers[driver]
     scene = ("scenes=av2", f"scenes.path={shared_data}/av2/sensor", "scenes.limit=1")
     ((result, record),) = run(tmp_path, address, *scene, "renderer=none", "sync.duration_s=6")
     assert_sane(policy, result, record)
 
 
-@pytest.mark.parametrize(("mode", "axes"), [("carla", "auto"), ("carla", "flu"), ("alpasim", "optical"), ("alpasim", "flu")])  # fmt: skip
+@pytest.mark.parametrize("convention", CONVENTIONS, ids="-".join)
 def test_it_sees_the_same_cameras_and_frames_in_every_convention(
-    mode: str, axes: str, tmp_path: Path
+    farm: Farm, convention: tuple[str, str], tmp_path: Path
 ) -> None:
-    seen = tmp_path / "seen.jsonl"
-    probe = ("tests.services.driver_probe:Probe", mode, tmp_path, "--policy-arg", f"path={seen}")
+    address, seen = farm.probes[convention]
     settings = (
-        "scenes.ids=curve", "sync.duration_s=1", "renderer.width=320", "renderer.height=176",
-        f"policy.camera_axes={axes}", "policy.send_recording=true", "traffic=log_replay",
+        "scenes.ids=curve", "sync.duration_s=1", "renderer.width=160", "renderer.height=96",
+        f"policy.camera_axes={convention[1]}", "policy.send_recording=true", "traffic=log_replay",
     )  # fmt: skip
-    with driver(*probe) as address:
-        ((result, record),) = run(tmp_path, address, *settings)
+    ((result, record),) = run(tmp_path, address, *settings)
     assert result.outcome == "completed", result.error
     start, *drives = [json.loads(line) for line in seen.read_text().splitlines()]
     camera = default_camera()
     assert (start["scene_id"], start["seed"]) == ("curve", result.seeds["policy"])
     (told,) = start["cameras"].values()
     np.testing.assert_allclose(told["rig_to_camera"], camera.rig_to_camera, atol=1e-5)
-    assert told["size"] == [320, 176]
+    assert told["size"] == [160, 96]
     decisions = record.schedule.decisions_us.tolist()
     assert [d["now_us"] for d in drives] == [d["ego_us"] for d in drives] == decisions
     for drive in drives:
         assert drive["query_us"] - drive["now_us"] == record.schedule.decision_period_us
-        assert drive["shapes"] == [[176, 320, 3]]
+        assert drive["shapes"] == [[96, 160, 3]]
         assert max(drive["frames"][camera.id]) == drive["now_us"]
         poses, states = drive["ego_states"]
         assert poses == states == np.searchsorted(record.ego.times_us, drive["now_us"], "right")
@@ -196,10 +222,10 @@ def test_it_sees_the_same_cameras_and_frames_in_every_convention(
 
 def test_it_holds_several_rollouts_at_once(tmp_path: Path) -> None:
     settings = (
-        "scenes.ids=curve", "sync.duration_s=2", "renderer.width=320", "renderer.height=176",
+        "scenes.ids=curve", "sync.duration_s=1", "renderer.width=160", "renderer.height=96",
         "run.seeds=4", "run.concurrency=4",
     )  # fmt: skip
-    with driver("route_follower", "alpasim", tmp_path) as address:
+    with process_of("route_follower", "alpasim", tmp_path) as address:
         found = run(tmp_path, address, *settings)
     assert [result.outcome for result, _ in found] == ["completed"] * 4
     first = found[0][1].ego.local_to_rig

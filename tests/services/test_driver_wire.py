@@ -178,7 +178,9 @@ class _Behind:
 def test_a_built_in_policy_drives_behind_the_wire_as_it_does_here(name: str) -> None:
     scene = EmbeddedScenes().load("cut_in")
     here, there = _Behind(name), _Behind(name)
-    driven_here, driven_there = drive(scene, here), drive_there(there, scene)
+    driven_here = drive(scene, here, duration_s=2.0)
+    driven_there = drive_there(there, scene, duration_s=2.0)
+    assert len(here.seen) >= 20
     for a, b in zip(here.seen, there.seen, strict=True):
         # Accelerations are second differences of positions that float32 holds to 1e-5 m.
         assert_same(a, b, 1e-3, acceleration_atol=3e-2)
@@ -192,9 +194,10 @@ def test_a_built_in_policy_drives_behind_the_wire_as_it_does_here(name: str) -> 
 @pytest.mark.parametrize("name", ["route_follower", "log_replay"])
 def test_the_same_messages_without_a_socket_give_the_same_bytes(name: str) -> None:
     scene = EmbeddedScenes().load("curve")
-    looped = drive(scene, looped_back(create("policy", name, {}), scene)).record
-    remote = drive_there(create("policy", name, {}), scene).record
-    here = drive(scene, create("policy", name, {})).record
+    policies = [create("policy", name, {}) for _ in range(3)]
+    looped = drive(scene, looped_back(policies[0], scene), duration_s=2.0).record
+    remote = drive_there(policies[1], scene, duration_s=2.0).record
+    here = drive(scene, policies[2], duration_s=2.0).record
     assert looped.ego.local_to_rig.tobytes() == remote.ego.local_to_rig.tobytes()
     assert looped.ego.local_to_rig.tobytes() != here.ego.local_to_rig.tobytes()
     assert looped.privileged == here.privileged != ()

@@ -1,17 +1,20 @@
 """Services that misbehave: the rollout ends with the right outcome, the others go on.
 
-Every server is a process of its own, see `misbehaving.py`. One run holds many rollouts, each
-with a fault of its own, and healthy ones, which must give the same bytes as without faults.
+The servers are those of `misbehaving.py`; one that dies is a process of its own. One run holds
+many rollouts, each with a fault of its own, and a healthy one, which must give the same bytes as
+without faults.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +24,8 @@ from omniloop.configs.compose import compose
 from omniloop.runlog.digest import digest
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.run import execute
+from tests.services.calling import hosted
+from tests.services.misbehaving import misbehaving
 
 SERVER = Path(__file__).with_name("misbehaving.py")
 AFTER = 20
@@ -36,30 +41,31 @@ class Fault:
     after: int = AFTER
 
 
-@contextmanager
 def served(
-    kind: str, faults: dict[str, list[object]], settings: list[str], count: int = 1
-) -> Iterator[str]:
-    """Yields the addresses of `count` such servers."""
-    ports = [free_port() for _ in range(count)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(SERVER), kind, json.dumps(faults), str(port), *settings],
-            stdout=subprocess.PIPE, text=True,
-        )
-        for port in ports
-    ]  # fmt: skip
+    kind: str, faults: dict[str, list[object]], *settings: str
+) -> AbstractContextManager[str]:
+    """Yields the address of such a server, in a thread of its own."""
+    return hosted(misbehaving(kind, faults, *settings))
+
+
+@contextmanager
+def dying(*servers: tuple[str, str, int]) -> Iterator[list[str]]:
+    """Yields the addresses of servers of (kind, fault, after) that are processes of their own."""
+    wanted = [(kind, {"*": [fault, after]}, free_port()) for kind, fault, after in servers]
+    parent = subprocess.Popen(
+        [sys.executable, str(SERVER), json.dumps(wanted)],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
     try:
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline().strip().isdecimal()
-        yield ",".join(f"127.0.0.1:{port}" for port in ports)
+        assert parent.stdout is not None
+        up = {int(parent.stdout.readline()) for _ in wanted}
+        assert up == {port for _, _, port in wanted}
+        yield [f"127.0.0.1:{port}" for _, _, port in wanted]
     finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+        os.killpg(parent.pid, signal.SIGKILL)
+        parent.wait()
+        assert parent.stdout is not None
+        parent.stdout.close()
 
 
 def free_port() -> int:
@@ -97,6 +103,11 @@ def by_seed(faults: tuple[Fault, ...]) -> dict[str, list[object]]:
     return {str(k): [f.name, f.after] for k, f in enumerate(faults, start=1)}
 
 
+def with_healthy(faults: dict[str, Fault]) -> str:
+    """The scenes that have a fault, and one that has none."""
+    return f"scenes.ids=[{','.join([*faults, SCENE])}]"
+
+
 SCENE = "straight_road"
 
 POLICY = (
@@ -118,7 +129,7 @@ def test_a_policy_that_misbehaves_ends_its_own_rollout_and_leaves_the_bytes_of_o
     tmp_path: Path,
 ) -> None:
     brief = ["renderer=none", f"scenes.ids={SCENE}", "sync.duration_s=4"]
-    with served("policy", by_seed(POLICY), []) as address:
+    with served("policy", by_seed(POLICY)) as address:
         results = run(
             tmp_path, "policy=remote", f"policy.address={address}", "policy.timeouts_s.drive=5.0",
             "run.wire_precision=float32",
@@ -157,11 +168,11 @@ CONTROLLER = (
 def test_traffic_and_controllers_that_misbehave_end_their_own_rollout(
     tmp_path: Path, kind: str, faults: tuple[Fault, ...]
 ) -> None:
-    with served(kind, by_seed(faults), []) as address:
+    with served(kind, by_seed(faults)) as address:
         results = run(
             tmp_path, f"{kind}=remote", f"{kind}.address={address}",
             f"{kind}.timeouts_s.{MAIN_METHOD[kind]}=5.0", "renderer=none", "scenes.ids=cut_in",
-            f"run.seeds={len(faults) + 1}",
+            f"run.seeds={len(faults) + 1}", "sync.duration_s=4",
         )  # fmt: skip
     assert results["cut_in/0"].outcome == "completed"
     for seed, fault in enumerate(faults, start=1):
@@ -183,11 +194,13 @@ GROUND = {
 
 def test_a_ground_that_misbehaves_ends_the_rollouts_of_its_scenes(tmp_path: Path) -> None:
     faults: dict[str, list[object]] = {k: [f.name, f.after] for k, f in GROUND.items()}
-    with served("ground", faults, []) as address:
+    with served("ground", faults) as address:
         results = run(
             tmp_path, "ground=remote", f"ground.address={address}",
-            "ground.timeouts_s.ground_intersection=5.0", "renderer=none",
+            "ground.timeouts_s.ground_intersection=5.0", "renderer=none", with_healthy(GROUND),
+            "sync.duration_s=2",
         )  # fmt: skip
+    assert {result.scene for result in results.values()} == {*GROUND, SCENE}
     for name, result in results.items():
         fault = GROUND.get(result.scene, Fault("", "completed", ""))
         check(result, fault, "ground", "ground_intersection")
@@ -202,15 +215,15 @@ VIDEO = (
     Fault("broken_frame", "infrastructure_failed", "image", after=3),
     Fault("huge_frame", "infrastructure_failed", "too large", after=3),
 )
-SMALL = ["renderer.width=320", "renderer.height=176"]
+SMALL = ["renderer.width=160", "renderer.height=96"]
 
 
 def test_a_video_model_that_misbehaves_ends_its_own_rollout(tmp_path: Path) -> None:
-    with served("omnidreams", by_seed(VIDEO), []) as address:
+    with served("omnidreams", by_seed(VIDEO)) as address:
         results = run(
             tmp_path, "renderer=omnidreams", f"renderer.address={address}", "renderer.sessions=8",
             "renderer.first_frame=raster", "renderer.timeouts_s.render_video_chunk=5.0", *SMALL,
-            f"scenes.ids={SCENE}", f"run.seeds={len(VIDEO) + 1}",
+            f"scenes.ids={SCENE}", f"run.seeds={len(VIDEO) + 1}", "sync.duration_s=2",
         )  # fmt: skip
     assert results[f"{SCENE}/0"].outcome == "completed"
     for seed, fault in enumerate(VIDEO, start=1):
@@ -227,43 +240,46 @@ FRAMES = {
 
 def test_a_sensor_renderer_that_misbehaves_ends_the_rollouts_of_its_scenes(tmp_path: Path) -> None:
     faults: dict[str, list[object]] = {k: [f.name, f.after] for k, f in FRAMES.items()}
-    with served("nurec", faults, ["renderer.chunk=0"]) as address:
+    with served("nurec", faults, "renderer.chunk=0") as address:
         results = run(
             tmp_path, "renderer=nurec", f"renderer.address={address}", "renderer.fps=10", *SMALL,
-            "renderer.timeouts_s.render_rgb=5.0",
+            "renderer.timeouts_s.render_rgb=5.0", with_healthy(FRAMES), "sync.duration_s=2",
         )  # fmt: skip
+    assert {result.scene for result in results.values()} == {*FRAMES, SCENE}
     for result in results.values():
         fault = FRAMES.get(result.scene, Fault("", "completed", ""))
         check(result, fault, "renderer", "render_rgb")
 
 
-@pytest.mark.parametrize(
-    ("fault", "says"),
-    [
-        ("kill", "cannot be reached"),
-        ("restart", "cannot be reached"),
-        ("forget", "lost the session"),
-    ],
-)
-def test_a_driver_that_dies_or_starts_anew_ends_only_the_rollouts_that_it_drove(
-    tmp_path: Path, fault: str, says: str
+def test_a_service_that_dies_or_starts_anew_ends_only_the_rollouts_that_it_served(
+    tmp_path: Path,
 ) -> None:
-    with served("policy", {"1": [fault, AFTER]}, [], count=2) as addresses:
-        results = run(
-            tmp_path, "policy=remote", f"policy.address={addresses}", "policy.sessions=1",
-            "run.concurrency=2", "run.seeds=2", "renderer=none", f"scenes.ids={SCENE}",
+    says = {"kill": "cannot be reached", "restart": "cannot be reached", "forget": "lost the session"}  # fmt: skip
+    with (
+        dying(("policy", "kill", AFTER), ("policy", "restart", AFTER), ("omnidreams", "kill", 3)) as (
+            killed, restarted, killed_video,
+        ),
+        served("policy", {"*": ["forget", AFTER]}) as forgetful,
+        served("policy", {}) as healthy,
+        served("omnidreams", {}) as healthy_video,
+    ):  # fmt: skip
+        driven = run(
+            tmp_path / "driven", "policy=remote", f"policy.address={killed},{restarted},{forgetful},{healthy}",
+            "policy.sessions=1", "run.seeds=4", "renderer=none", f"scenes.ids={SCENE}", "sync.duration_s=4",
         )  # fmt: skip
-    assert results[f"{SCENE}/0"].outcome == "completed"
-    check(results[f"{SCENE}/1"], Fault(fault, "infrastructure_failed", says), "policy", "")
-
-
-@pytest.mark.parametrize(("fault", "outcome"), [("kill", "infrastructure_failed")])
-def test_a_video_model_that_dies_ends_its_rollout(tmp_path: Path, fault: str, outcome: str) -> None:
-    with served("omnidreams", {"1": [fault, 3]}, [], count=2) as addresses:
-        results = run(
-            tmp_path, "renderer=omnidreams", f"renderer.address={addresses}",
-            "renderer.first_frame=raster", "run.concurrency=2", "run.seeds=2", *SMALL,
-            f"scenes.ids={SCENE}",
+        seen = run(
+            tmp_path / "seen", "renderer=omnidreams", f"renderer.address={killed_video},{healthy_video}",
+            "renderer.first_frame=raster", "run.seeds=2", *SMALL, f"scenes.ids={SCENE}", "sync.duration_s=2",
         )  # fmt: skip
-    assert results[f"{SCENE}/0"].outcome == "completed"
-    check(results[f"{SCENE}/1"], Fault(fault, outcome, "cannot be reached"), "renderer", "")
+    at = dict(zip((killed, restarted, forgetful), ("kill", "restart", "forget"), strict=True))
+    for results, faults, kind in (
+        (driven, at, "policy"),
+        (seen, {killed_video: "kill"}, "renderer"),
+    ):
+        ended = [r for r in results.values() if r.error is not None]
+        assert [r.outcome for r in results.values() if r not in ended] == ["completed"]
+        named = {address: r for r in ended for address in faults if address in r.error["where"]}
+        assert len(named) == len(ended) == len(faults), ended
+        for address, fault in faults.items():
+            expected = Fault(fault, "infrastructure_failed", says[fault])
+            check(named[address], expected, kind, "")

@@ -22,7 +22,7 @@ from tests.runner.replaying.replay_peers import drive_against, played
 from tests.services.calling import called
 
 BASE = [
-    "scenes.ids=curve", "sync.duration_s=1", "renderer.width=96", "renderer.height=64", "ground=flat",
+    "scenes.ids=curve", "sync.duration_s=0.8", "renderer.width=96", "renderer.height=64", "ground=flat",
     "traffic=idm", "run.wire_precision=float32",
 ]  # fmt: skip
 BY_FRAME = ["renderer.chunk=0", "renderer.fps=10"]
@@ -96,7 +96,7 @@ def test_rollouts_are_told_apart_by_their_seeds(chunked, tmp_path):
 
 
 def test_what_was_disturbed_is_expected_disturbed(tmp_path):
-    words = [*BASE, "imperfection.actor_dropout.spells_per_s=2", "imperfection.frames.loss=0.3",
+    words = [*BASE, "sync.duration_s=1", "imperfection.actor_dropout.spells_per_s=2", "imperfection.frames.loss=0.3",
              "imperfection.latency.extra_us=100000"]  # fmt: skip
     source = drive(tmp_path, "driven", words)
     service = played("policy", source)

@@ -31,7 +31,7 @@ from omniloop.services.ground_client import RemoteGround
 from omniloop.services.ground_server import PhysicsServicer
 from omniloop.services.protos import physics_pb2 as pb
 from omniloop.services.protos.common_pb2 import AvailableScenesReturn, Empty, VersionId
-from omniloop.services.rpc import Caller
+from omniloop.services.rpc import MIB, Caller
 from omniloop.services.serving import Listening, start_server
 from omniloop.services.shelf import SceneShelf
 
@@ -63,8 +63,16 @@ class Unsteady(PhysicsServicer):
         return AvailableScenesReturn(scene_ids=["*"])
 
 
+class Weighing(PhysicsServicer):
+    request_bytes = 0
+
+    async def ground_intersection(self, request: Any, caller: Caller) -> Any:
+        self.request_bytes = request.ByteSize()
+        return await super().ground_intersection(request, caller)
+
+
 def boxes(count: int) -> GroundRequest:
-    poses = np.tile(geometry.pose(z=1.0), (count, 1))
+    poses = np.tile(geometry.pose(1.0, 1.0, 1.0, 0.5), (count, 1))
     times = np.arange(count, dtype=np.int64) + 1
     return GroundRequest(poses, np.ones((count, 3)), times, 0, count, is_ego=False)
 
@@ -164,10 +172,12 @@ def test_a_server_needs_both_its_files(pem: dict[str, str]) -> None:
 
 
 def test_a_large_message_passes_and_a_larger_one_names_the_setting() -> None:
-    boxes_over_4_mib = 60_000
+    boxes_over_4_mib, boxes_over_1_mib = 54_000, 14_000
     use = lambda p: correct(RemoteGround(f"127.0.0.1:{p}"), boxes_over_4_mib)  # noqa: E731
-    assert with_server(flat(), use) == boxes_over_4_mib
-    small = lambda p: correct(RemoteGround(f"127.0.0.1:{p}", max_message_mib=1), boxes_over_4_mib)  # noqa: E731
+    server = Weighing(as_service("ground", create("ground", "flat", {})), SceneShelf(EmbeddedScenes()))  # fmt: skip
+    assert with_server(server, use) == boxes_over_4_mib
+    assert server.request_bytes > 4 * MIB  # where gRPC stops on its own
+    small = lambda p: correct(RemoteGround(f"127.0.0.1:{p}", max_message_mib=1), boxes_over_1_mib)  # noqa: E731
     with pytest.raises(ServiceError, match="too large") as caught:
         with_server(flat(), small)
     assert "ground.max_message_mib" in caught.value.remedy

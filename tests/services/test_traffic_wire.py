@@ -508,7 +508,7 @@ def test_a_session_that_cannot_be_opened_gives_its_place_back() -> None:
                 await client.open(session_of(scene))
             peer.history_us = 0
             await client.connect()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await client.open(session_of(scene))
         finally:
             await client.disconnect()

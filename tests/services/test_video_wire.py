@@ -384,7 +384,7 @@ def test_a_start_without_a_session_id_is_refused_and_gives_the_address_back() ->
     async def act(client: OmniDreams) -> None:
         for _ in range(2):  # the second would wait for ever if the lease were kept
             with pytest.raises(ServiceError, match="without a session id"):
-                await asyncio.wait_for(client.open(session_of(one), (FRONT,)), 5)
+                await asyncio.wait_for(client.open(session_of(one), (FRONT,)), 30)
 
     with_client(server, act)
 
@@ -416,7 +416,7 @@ def test_a_second_client_evicts_the_first_whose_close_leaves_the_second_alone() 
         await old.close()
         assert len((await new.render(chunk(one, 0))).images) == 5
         # The place is free again for the first client.
-        await asyncio.wait_for(first.lease(), 5)
+        await asyncio.wait_for(first.lease(), 30)
         await new.close()
         return [r.session_id for r in server.asked["close_session"]]
 
@@ -443,7 +443,7 @@ def test_one_session_at_a_time_is_held_at_an_address() -> None:
         await asyncio.sleep(0.2)
         assert len(server.asked["start_session"]) == 1
         await first.close()
-        await (await asyncio.wait_for(waiting, 5)).close()
+        await (await asyncio.wait_for(waiting, 30)).close()
 
     with_client(server, act)
 
@@ -459,7 +459,7 @@ def test_the_address_is_given_back_even_when_closing_fails() -> None:
         session = await client.open(session_of(one), (FRONT,))
         with pytest.raises(ServiceError, match="failed in close_session"):
             await session.close()
-        await asyncio.wait_for(client.lease(), 5)
+        await asyncio.wait_for(client.lease(), 30)
 
     with_client(server, act)
 
