@@ -82,6 +82,6 @@ def report_again(run_dir: Path) -> int:
     run = read_run(run_dir)
     print_scores(run.results, Console())
     tables = write_tables(run)
-    typer.echo(f"report: {write_report(run.path)}")
+    typer.echo(f"report: {write_report(run.path, run.found)}")
     typer.echo(f"tables: {', '.join(map(str, tables))}")
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,28 +32,34 @@ def _chosen(settings: list[str] | None) -> tuple[Any, list[str]]:
     return source, chosen_ids(config, source)
 
 
-def _fitting(source: Any, ids: list[str]) -> Iterator[tuple[str, Any]]:
-    """Scenes with their ids; one that its edits do not fit is said and left out.
+def _each(source: Any, ids: list[str], use: Callable[[str, Any], None]) -> None:
+    """Use every scene; of several, one that is damaged or that its edits do not fit is said.
+
+    Args:
+        use: Takes a scene's id and the scene.
 
     Raises:
-        EditRefused: they fit none.
+        SceneError: there is no other scene.
+        Exit: one is damaged; edits that do not fit count as wished.
     """
+    from omniloop.core.errors import SceneError
     from omniloop.scenes.edits.apply import EditRefused
 
-    refused: EditRefused | None = None
-    fitting = 0
+    errors: list[SceneError] = []
     for scene_id in ids:
         try:
-            scene = source.load(scene_id)
-        except EditRefused as error:
-            refused = refused or error
-            if len(ids) > 1:
-                typer.echo(f"skipped {scene_id}: {error.what}")
-            continue
-        fitting += 1
-        yield scene_id, scene
-    if refused is not None and not fitting:
-        raise refused
+            use(scene_id, source.load(scene_id))
+        except SceneError as error:
+            errors.append(error)
+            if len(ids) == 1:
+                raise
+            refused = isinstance(error, EditRefused)
+            place = "" if refused or not error.where else f" ({error.where})"
+            typer.echo(f"skipped {scene_id}: {error.what}{place}", err=not refused)
+    if len(errors) == len(ids):
+        raise errors[0]
+    if not all(isinstance(error, EditRefused) for error in errors):
+        raise typer.Exit(2)
 
 
 @app.command("list")
@@ -94,7 +100,8 @@ def show(
             f"an instant of {at} s", where=f"--at {at}", remedy="give seconds after the start"
         )
     source, ids = _chosen(settings)
-    for scene_id, scene in _fitting(source, ids):
+
+    def draw(scene_id: str, scene: Any) -> None:
         path = out / f"{scene_id}.png"
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -118,6 +125,8 @@ def show(
         typer.echo(f"{scene_id}: {scene.source}, {seconds:.1f} s, {facts}, {heights} -> {path}")
         for line in scene.edits:
             typer.echo(f"  edit: {line}")
+
+    _each(source, ids, draw)
 
 
 @app.command()
@@ -193,7 +202,8 @@ def convert(
         )
     source, ids = _chosen(settings)
     file_of = getattr(getattr(source, "unedited", source), "file_of", None)
-    for scene_id, scene in _fitting(source, ids):
+
+    def write(scene_id: str, scene: Any) -> None:
         if to is Bundle.native:
             path = write_bundle(scene, out / f"{scene_id}.zip")
         else:
@@ -201,6 +211,8 @@ def convert(
             path = out / f"{scene_id}.usdz"
             write_usdz(scene, path, exact=not plain, keep_from=old)
         typer.echo(str(path))
+
+    _each(source, ids, write)
 
 
 @app.command()
@@ -220,8 +232,9 @@ def mesh(
     from omniloop.scenes.ply import write_ply
 
     source, ids = _chosen(settings)
-    for scene_id in ids:
-        raster, path = source.load(scene_id).ground, out / f"{scene_id}.ply"
+
+    def write(scene_id: str, scene: Any) -> None:
+        raster, path = scene.ground, out / f"{scene_id}.ply"
         if raster is None:
             raise SceneError(
                 "the scene has no ground heights", where=f"scene {scene_id}",
@@ -236,6 +249,8 @@ def mesh(
                 f"cannot write {path}: {error.strerror}", remedy="choose another --out"
             ) from error
         typer.echo(f"{path}: {len(triangles)} triangles")
+
+    _each(source, ids, write)
 
 
 @app.command()

@@ -12,20 +12,25 @@ from omniloop.configs.schema import PluginConfig, RunConfig, ScenesConfig
 from omniloop.core import registry
 from omniloop.core.cameras import Camera
 from omniloop.core.contracts import PolicySpec, RendererSpec, SceneSource
-from omniloop.core.errors import SceneError
 from omniloop.core.load import Load
 from omniloop.core.local import as_service
 from omniloop.core.record import Metric
 from omniloop.core.replay import RecordedActors
 from omniloop.core.route import RouteLine, route_from_lanes, route_from_recording
 from omniloop.core.scene import Scene
-from omniloop.core.schedule import SceneTooShort, Schedule, build_schedule
+from omniloop.core.schedule import Schedule, build_schedule
 from omniloop.imperfection.service import imperfect
 from omniloop.metrics.scoring import check_names
 from omniloop.orchestrator.compat import cameras_for, check_schedule, check_specs
 from omniloop.orchestrator.services import Services
+from omniloop.runner.fitness import (
+    Admission,
+    Exclusion,
+    about_the_scene,
+    check_extent,
+    check_recording,
+)
 from omniloop.runner.suite import ResolvedSuite, SceneContent, resolve
-from omniloop.scenes.edits.apply import EditRefused
 from omniloop.scenes.native import scene_from_bytes, scene_to_bytes
 from omniloop.scenes.opening import check_ids, open_scenes, with_edits
 
@@ -45,14 +50,6 @@ class PreparedScene:
     schedule: Schedule
     recorded_actors: RecordedActors
     route: RouteLine | None
-
-
-@dataclass(frozen=True)
-class Exclusion:
-    """A scene that is not run, and why."""
-
-    scene_id: str
-    reason: str
 
 
 def open_source(config: ScenesConfig) -> SceneSource:
@@ -230,8 +227,9 @@ class Setup:
         """Load a scene and compute its schedule; the last few stay in memory.
 
         Raises:
-            SceneTooShort: it leaves no closed-loop decision.
-            InputError: it is damaged, or does not fit renderer or policy.
+            SceneError: it is damaged, its times are impossible (SceneTooShort: it leaves no
+                closed-loop decision), or it does not fit a service (SceneUnfit).
+            ConfigError: a setting is wrong, whatever the scene.
         """
         if scene_id in self.prepared:
             self.prepared.move_to_end(scene_id)
@@ -256,9 +254,8 @@ class Setup:
         """Prepare a scene and count it among those that will run.
 
         Raises:
-            SceneTooShort: it leaves no closed-loop decision.
-            EditRefused: an edit does not fit it.
-            InputError: it is damaged, or does not fit renderer or policy.
+            SceneError: as of `prepare`; EditRefused: an edit does not fit it.
+            ConfigError: a setting is wrong, whatever the scene.
         """
         prepared = self.prepare(scene_id)
         self.hashes[scene_id] = prepared.sha256
@@ -270,7 +267,9 @@ class Setup:
 
     def _prepare(self, scene: Scene, bundle: bytes, sha256: str) -> PreparedScene:
         config, sync = self.config, self.config.sync
-        cameras = cameras_for(scene, self.policy_spec, self.renderer_spec)
+        with about_the_scene():
+            cameras = cameras_for(scene, self.policy_spec, self.renderer_spec)
+        check_recording(scene, cameras)
         schedule = build_schedule(
             scene, cameras, self.renderer_spec, self.policy_spec,
             decision_period_us=sync.decision_period_us,
@@ -282,7 +281,9 @@ class Setup:
         )  # fmt: skip
         latency_us = sync.decision_latency_us + config.imperfection.latency.longest_us
         check_schedule(self.policy_spec, schedule, latency_us)
-        check_services(self.services, self.here, scene, cameras)
+        check_extent(scene, schedule)
+        with about_the_scene():
+            check_services(self.services, self.here, scene, cameras)
         return PreparedScene(
             scene=scene, bundle=bundle, sha256=sha256, cameras=cameras,
             schedule=schedule, recorded_actors=RecordedActors(scene),
@@ -355,24 +356,14 @@ def assemble(config: RunConfig) -> Setup:
     source = setup.source
     asyncio.run(first_contact(setup.services))
     check_specs(setup.policy_spec, setup.renderer_spec)
-    refused: EditRefused | None = None
     ids = chosen_ids(config.scenes, source)
+    admission = Admission(len(ids))
     for scene_id in ids:
-        try:
-            setup.admit(scene_id)
-        except SceneTooShort as error:
-            setup.exclusions.append(Exclusion(scene_id, error.what))
-        except EditRefused as error:
-            refused = refused or error
-            setup.exclusions.append(Exclusion(scene_id, f"edit refused: {error.what}"))
-    if not setup.ids and refused is not None:
-        raise refused
+        taken = admission.take(scene_id, setup.admit)
+        if not taken and config.suite is not None and scene_id not in setup.contents:
+            admission.refuse_damage()  # a suite measures the same scenes or none
+    setup.exclusions = admission.exclusions
     if not setup.ids:
-        raise SceneError(
-            f"every scene is excluded; {setup.exclusions[0].scene_id}: {setup.exclusions[0].reason}",
-            where=f"{len(setup.exclusions)} scene(s)",
-            remedy="shorten sync.warmup_s, lengthen sync.duration_s, choose a smaller renderer.chunk,"
-            " or give longer scenes",
-        )
+        raise admission.nothing_left()
     setup.suite = resolve(config, {scene_id: setup.contents.get(scene_id) for scene_id in ids})
     return setup

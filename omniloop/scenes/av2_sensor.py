@@ -22,6 +22,7 @@ from omniloop.core.scene import ActorClass, HeightRaster, Scene, Track, Vehicle
 from omniloop.scenes import build
 from omniloop.scenes.av2_map import find_map, read_city_map, vector_map
 from omniloop.scenes.av2_tables import POSE_COLUMNS, Columns, poses, read_columns
+from omniloop.scenes.parquet_size import MAX_VALUES
 
 POSES_FILE = "city_SE3_egovehicle.feather"
 
@@ -206,10 +207,15 @@ def _ground(folder: Path, origin_m: Array) -> HeightRaster | None:
             f"holds {len(rasters)} ground height rasters and {len(places)} files *___img_Sim2_city.json, not one each",
             where=str(folder), remedy="copy the log's map again from the dataset",
         )  # fmt: skip
-    try:
-        heights = np.load(rasters[0], allow_pickle=False)
+    if not rasters[0].is_file():
+        raise build.damaged("is no regular file", str(rasters[0]))
+    try:  # mapped: a head that claims more than the file has would be given the memory for it
+        heights = np.load(rasters[0], mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise build.damaged(f"cannot be read: {error}", str(rasters[0])) from error
+    if not isinstance(heights, np.ndarray) or heights.size > MAX_VALUES:
+        what = f"{heights.size} values" if isinstance(heights, np.ndarray) else "a zip"
+        raise build.damaged(f"holds {what}, not heights of {MAX_VALUES} cells at most", str(rasters[0]))  # fmt: skip
     if heights.ndim != 2 or heights.dtype.kind != "f":
         raise build.damaged(
             f"holds {heights.dtype} of shape {heights.shape}, not heights (H, W)", str(rasters[0])

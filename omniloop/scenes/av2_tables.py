@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from omniloop.core.errors import SceneError, nearest
 from omniloop.core.geometry import Array
-from omniloop.scenes.build import damaged
+from omniloop.scenes.arrow_tables import is_text, read_bounded, texts
+from omniloop.scenes.build import damaged, read_bytes
 
 Columns = dict[str, NDArray[Any]]
 
 QUATERNION_COLUMNS = ("qx", "qy", "qz", "qw")
 TRANSLATION_COLUMNS = ("tx_m", "ty_m", "tz_m")
 POSE_COLUMNS = (*TRANSLATION_COLUMNS, *QUATERNION_COLUMNS)
+
+_TEXTS = ("category", "city", "object_type", "sensor_name", "track_id", "track_uuid")
+_WHOLE = ("height_px", "timestamp_ns", "timestep", "width_px")
 
 
 def read_columns(path: Path, names: tuple[str, ...]) -> Columns:
@@ -27,20 +30,14 @@ def read_columns(path: Path, names: tuple[str, ...]) -> Columns:
         Arrays ``(N,)``: numbers as they are stored, text as objects.
 
     Raises:
-        SceneError: the file is missing or damaged, lacks a column, or has empty cells in it.
+        SceneError: the file is missing, damaged or much too large, lacks a column, or has
+            another type or empty cells in it.
     """
     if not path.is_file():
         raise damaged(f"lacks the file {path.name}", str(path.parent))
     try:
-        if path.suffix == ".parquet":
-            import pyarrow.parquet
-
-            table = pyarrow.parquet.read_table(path)
-        else:
-            import pyarrow.feather
-
-            table = pyarrow.feather.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        table = read_bounded(read_bytes(path))
+    except ValueError as error:
         raise damaged(f"cannot be read: {error}", str(path)) from error
     out: Columns = {}
     for name in names:
@@ -51,8 +48,28 @@ def read_columns(path: Path, names: tuple[str, ...]) -> Columns:
         column = table[name]
         if column.null_count:
             raise damaged(f"column '{name}' has {column.null_count} empty cells", str(path))
-        out[name] = column.to_numpy()
+        try:
+            out[name] = _array(name, column)
+        except ValueError as error:
+            raise damaged(f"column '{name}': {error}", str(path)) from error
     return out
+
+
+def _array(name: str, column: Any) -> NDArray[Any]:
+    import pyarrow as pa
+
+    kind = column.type
+    if name in _TEXTS:
+        if not is_text(kind):
+            raise ValueError(f"it holds {kind}, not texts")
+        return texts(column)
+    whole = pa.types.is_integer(kind)
+    if not whole and (name in _WHOLE or not pa.types.is_floating(kind)):
+        raise ValueError(f"it holds {kind}, not {'whole ' if name in _WHOLE else ''}numbers")
+    found: NDArray[Any] = column.to_numpy()
+    if found.dtype == np.uint64 and (found >= 1 << 63).any():
+        raise ValueError(f"{found.max()} is too large")
+    return found
 
 
 def poses(columns: Columns, where: str) -> Array:

@@ -31,9 +31,13 @@ Boxes of parked cars jitter: in Argoverse 2 sensor logs half of them by 0.2 to 0
 """
 
 MAX_UNPACKED_BYTES = 512 << 20
-"""Of a gzipped file: one of a megabyte can hold a gigabyte of zeros."""
+"""Of a file, after it is unpacked: a gzipped one of a megabyte can hold a gigabyte of zeros."""
+
+LARGEST = 1e30
+"""Of all numbers in a file: no length or time is, and products of larger ones overflow."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 _COPY_AGAIN = "copy the file again from the dataset"
 
 
@@ -266,17 +270,19 @@ def read_bytes(path: Path) -> bytes:
     """Read a file, unpacked if its name ends in ``.gz``.
 
     Raises:
-        SceneError: it cannot be read, is cut off, or unpacks to more than `MAX_UNPACKED_BYTES`.
+        SceneError: it cannot be read, is no regular file, is cut off, or has more than
+            `MAX_UNPACKED_BYTES`.
     """
+    if path.exists() and not path.is_file():  # opening a pipe would wait without end
+        raise damaged("is no regular file", str(path))
     try:
-        if path.suffix != ".gz":
-            return path.read_bytes()
-        with gzip.open(path) as file:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             data = file.read(MAX_UNPACKED_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise damaged(f"cannot be read: {error}", str(path)) from error
     if len(data) > MAX_UNPACKED_BYTES:
-        raise damaged(f"unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB", str(path))
+        what = "unpacks to" if path.suffix == ".gz" else "has"
+        raise damaged(f"{what} more than {MAX_UNPACKED_BYTES >> 20} MiB", str(path))
     return data
 
 
@@ -288,9 +294,30 @@ def read_json(path: Path) -> Any:
     """
     data = read_bytes(path)
     try:
-        return json.loads(data)
+        found = json.loads(data)
+        refuse_half_characters(found, data)
     except (ValueError, RecursionError) as error:  # undecodable, no JSON, too deep, too many digits
         raise damaged(f"is not JSON: {error}", str(path)) from error
+    return found
+
+
+def refuse_half_characters(found: Any, data: bytes) -> None:
+    """Refuse parsed JSON that holds half of a character's pair, which is no text elsewhere.
+
+    Args:
+        found: What was parsed.
+        data: The file, which mostly tells that there is none.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if _HALF.search(data) is None:
+        return
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start].encode("ascii", "backslashreplace").decode()
+        raise ValueError(f"it holds {half}, half of a character") from None
 
 
 def member(mapping: Any, key: str, where: str) -> Any:
@@ -310,7 +337,7 @@ def finite_array(values: Any, shape: tuple[int | None, ...], what: str, where: s
     """Return float64 values of a shape; None in `shape` fits any length.
 
     Raises:
-        SceneError: not numbers, of another shape, or not finite.
+        SceneError: not numbers, of another shape, not finite, or beyond `LARGEST`.
     """
     try:
         out = np.asarray(values, dtype=np.float64)
@@ -322,7 +349,8 @@ def finite_array(values: Any, shape: tuple[int | None, ...], what: str, where: s
     if not fits:
         want = "(" + ", ".join("N" if n is None else str(n) for n in shape) + ")"
         raise damaged(f"{what} has shape {out.shape}, not {want}", where)
-    if not np.isfinite(out).all():
-        at = tuple(int(i) for i in np.argwhere(~np.isfinite(out))[0])
+    usable = np.abs(out) <= LARGEST
+    if not usable.all():
+        at = tuple(int(i) for i in np.argwhere(~usable)[0])
         raise damaged(f"{what} at index {at} is {out[at]}", where)
     return out

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Times
-from omniloop.scenes.parquet_size import check_parquet_size
+from omniloop.scenes.arrow_tables import read_bounded
+from omniloop.scenes.parquet_size import MAX_TEXTS
 
 VERSION = 1
 
@@ -38,6 +39,9 @@ it is 24.8548 where the limit is 40 km/h."""
 
 _MAX_ROWS = 5_000_000
 """A table that claims more is damaged, or a bomb; NVIDIA's sample has 2305 rows in all."""
+
+_LARGEST = 1e9
+"""No coordinate is larger, in metres or pixels."""
 
 _MEND = "write the HD map again"
 
@@ -122,15 +126,11 @@ class TableReader:
         if data is None:
             return
         try:
-            check_parquet_size(data)
-            file = pq.ParquetFile(pa.BufferReader(data))
-            # Not by the columns' metadata: pyarrow 26 aborts on some that are damaged.
-            if file.metadata.num_rows > _MAX_ROWS:
-                raise self._wrong(f"it claims {file.metadata.num_rows} rows")
-            table = file.read(columns=["key", name], use_threads=False)
-            table.validate(full=True)  # texts that are no UTF-8, lists that end before they start
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._wrong(f"not a readable parquet file: {_first_line(error)}") from error
+            table = read_bounded(data, ["key", name])
+        except ValueError as error:
+            raise self._wrong(f"not a readable parquet file: {error}") from error
+        if table.num_rows > _MAX_ROWS:
+            raise self._wrong(f"it claims {table.num_rows} rows, {_MAX_ROWS} at most")
         self._rows = table.num_rows
         for part in ("key", name):
             if part not in table.column_names:
@@ -166,14 +166,21 @@ class TableReader:
         part = part or self._name
         if not self.has(field, part):
             return [""] * self._rows
-        return [str(v) if v is not None else "" for v in self._field(part, field).to_pylist()]
+        found = self._field(part, field)
+        if pa.types.is_nested(found.type):
+            raise self._wrong(f"'{part}.{field}' is {found.type}, not texts")
+        return [str(v) if v is not None else "" for v in found.to_pylist()]
 
     def text_lists(self, field: str) -> list[list[str]]:
         """Lists of texts; a single text counts as a list of one."""
         if not self.has(field):
             return [[] for _ in range(self._rows)]
-        found = self._field(self._name, field).to_pylist()
-        lists = [v if isinstance(v, list) else [v] for v in found]
+        column = self._field(self._name, field)
+        if _is_list(column.type):
+            self._few(column, field)
+        elif pa.types.is_nested(column.type):
+            raise self._wrong(f"'{self._name}.{field}' is {column.type}, not lists of texts")
+        lists = [v if isinstance(v, list) else [v] for v in column.to_pylist()]
         return [[str(x) for x in items if x is not None] for items in lists]
 
     def times(self, field: str = "timestamp_micros") -> Times:
@@ -209,7 +216,16 @@ class TableReader:
             raise self._wrong(
                 f"'{self._name}.{field}' is {column.type}, not a list of whole numbers"
             )
+        self._few(column, field)
         return [[x for x in row or () if x is not None] for row in column.to_pylist()]
+
+    def _few(self, lists: Any, field: str) -> None:
+        """Refuse lists of more elements than there may be Python objects."""
+        if pa.types.is_nested(lists.type.value_type) or len(lists.flatten()) > MAX_TEXTS:
+            raise self._wrong(
+                f"'{self._name}.{field}' is {lists.type} of {len(lists.flatten())} elements, and"
+                f" {MAX_TEXTS} single values may be read"
+            )
 
     def vectors(self, field: str, names: str = "xyz") -> Array:
         """Vectors ``(N, len(names))``; NaN where null."""
@@ -246,7 +262,13 @@ class TableReader:
                 raise self._wrong(f"'{self._name}.{field}.{name}' is missing or no number")
             part = pc.struct_field(structs, name).to_numpy(zero_copy_only=False)
             columns.append(np.asarray(part, dtype=np.float64))
-        return np.stack(columns, axis=1)
+        points = np.stack(columns, axis=1)
+        sizes = np.abs(points[np.isfinite(points)])  # elements with other numbers are left out
+        if (sizes > _LARGEST).any():
+            raise self._wrong(
+                f"'{self._name}.{field}' has the value {sizes.max():g}, and {_LARGEST:g} may be"
+            )
+        return points
 
 
 def _holds_nothing(kind: Any) -> bool:
@@ -263,7 +285,3 @@ def _is_list(kind: Any) -> bool:
 
 def _is_number(kind: Any) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

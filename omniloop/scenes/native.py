@@ -18,6 +18,7 @@ from omniloop.core.errors import SceneError
 from omniloop.core.scene import Scene
 from omniloop.scenes.archive import EPOCH, SceneArchive
 from omniloop.scenes.build import existing, safe_id, unknown_scene
+from omniloop.scenes.unreadable import Unreadable
 
 _MEMBERS = (
     "scene.json", "ego.parquet", "tracks.parquet", "map.json", "map_points.parquet",
@@ -108,14 +109,17 @@ class NativeScenes:
         root = existing(path, _EXPECTED)
         self._files = [root] if root.is_file() else sorted(root.glob("*.zip"))
         self._by_id: dict[str, Path] | None = None
+        self._unreadable = Unreadable()
         if not self._files:
             raise SceneError("the folder holds no *.zip", where=path, remedy=_EXPECTED)
 
     def ids(self) -> list[str]:
         """Scene ids, sorted; only ``scene.json`` of each bundle is read.
 
+        One of several that is damaged is listed by its file's name; loading it says why.
+
         Raises:
-            SceneError: a bundle is damaged, or two have the same scene id.
+            SceneError: the only bundle is damaged, or two have the same scene id.
         """
         return sorted(self._index())
 
@@ -128,6 +132,7 @@ class NativeScenes:
         index = self._index()
         if scene_id not in index:
             raise unknown_scene(scene_id, index, self._path, _EXPECTED)
+        self._unreadable.check(scene_id)
         with SceneArchive(index[scene_id]) as archive:
             return _scene_in(archive)
 
@@ -135,7 +140,12 @@ class NativeScenes:
         if self._by_id is None:
             by_id: dict[str, Path] = {}
             for path in self._files:
-                scene_id = _scene_id(path)
+                try:
+                    scene_id = _scene_id(path)
+                except SceneError as error:
+                    if len(self._files) == 1:
+                        raise
+                    scene_id = self._unreadable.add(path, error, by_id)
                 if scene_id in by_id:
                     raise SceneError(
                         f"two bundles hold a scene with the id '{scene_id}'",

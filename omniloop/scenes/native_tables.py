@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
-from omniloop.scenes.parquet_size import check_parquet_size
+from omniloop.scenes.arrow_tables import read_bounded
 
 POSE_COLUMNS = ("x", "y", "z", "qx", "qy", "qz", "qw")
 POINT_COLUMNS = ("x", "y", "z")
@@ -53,14 +53,12 @@ def read_table(data: bytes, types: Mapping[str, str], where: str) -> dict[str, N
         SceneError: not parquet, much too large, or a column is missing, has gaps or has another type.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        check_parquet_size(data)
-        table = pq.read_table(pa.BufferReader(data), use_threads=False)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        table = read_bounded(data)
+    except ValueError as error:
         raise SceneError(
-            f"not a readable parquet file: {str(error).splitlines()[0]}",
+            f"not a readable parquet file: {error}",
             where=where,
             remedy="write the bundle again from its source",
         ) from error

@@ -101,7 +101,7 @@ class NuScenesScenes:
 
     @functools.cached_property
     def _files(self) -> dict[str, Path]:
-        files = [self._path] if self._path.is_file() else sorted(self._path.iterdir())
+        files = sorted(self._path.iterdir()) if self._path.is_dir() else [self._path]
         found: dict[str, Path] = {}
         for file in files:
             name = _scene_name(file)

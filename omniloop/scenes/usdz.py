@@ -10,6 +10,7 @@ from omniloop.core.errors import ConfigError, SceneError
 from omniloop.core.scene import Scene, Vehicle
 from omniloop.scenes.archive import SceneArchive
 from omniloop.scenes.build import existing, unknown_scene
+from omniloop.scenes.unreadable import Unreadable
 from omniloop.scenes.usdz_layers import LAYERS, read_exact
 from omniloop.scenes.usdz_read import METADATA, PublicLayers, read_metadata, scene_id_of
 from omniloop.scenes.usdz_rig import vehicle_of
@@ -78,14 +79,17 @@ class UsdzScenes:
         root = existing(path, _EXPECTED)
         self._files = [root] if root.is_file() else sorted(root.rglob("*.usdz"))
         self._by_id: dict[str, Path] | None = None
+        self._unreadable = Unreadable()
         if not self._files:
             raise SceneError("the folder holds no *.usdz", where=path, remedy=_EXPECTED)
 
     def ids(self) -> list[str]:
         """Scene ids, sorted; only ``metadata.yaml`` of each archive is read.
 
+        One of several that is damaged is listed by its file's name; loading it says why.
+
         Raises:
-            SceneError: an archive is damaged, or two have the same scene id.
+            SceneError: the only archive is damaged, or two have the same scene id.
         """
         return sorted(self._index())
 
@@ -93,11 +97,12 @@ class UsdzScenes:
         """The archive of a scene.
 
         Raises:
-            SceneError: no archive holds it.
+            SceneError: no archive holds it, or what it names is damaged.
         """
         index = self._index()
         if scene_id not in index:
             raise unknown_scene(scene_id, index, self._path, _EXPECTED)
+        self._unreadable.check(scene_id)
         return index[scene_id]
 
     def load(self, scene_id: str) -> Scene:
@@ -112,8 +117,13 @@ class UsdzScenes:
         if self._by_id is None:
             by_id: dict[str, Path] = {}
             for path in self._files:
-                with SceneArchive(path) as archive:
-                    scene_id = scene_id_of(read_metadata(archive), archive.place(METADATA))
+                try:
+                    with SceneArchive(path) as archive:
+                        scene_id = scene_id_of(read_metadata(archive), archive.place(METADATA))
+                except SceneError as error:
+                    if len(self._files) == 1:
+                        raise
+                    scene_id = self._unreadable.add(path, error, by_id)
                 if scene_id in by_id:
                     raise SceneError(
                         f"two archives hold a scene with the id '{scene_id}'",

@@ -17,7 +17,7 @@ from omniloop.core import geometry
 from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Times
-from omniloop.scenes.build import damaged, finite_array, member
+from omniloop.scenes.build import damaged, finite_array, member, refuse_half_characters
 
 MAX_JSON_BYTES = 64 << 20
 """As Python objects it takes some twenty times as much; 300 tracks of 200 samples have 8 MB."""
@@ -41,6 +41,7 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
+        refuse_half_characters(found, data)
     except (ValueError, RecursionError) as error:
         what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise damaged(f"is not JSON that can be used: {what}", where) from error
@@ -162,7 +163,7 @@ def numbers(values: Any, shape: tuple[int | None, ...], what: str, where: str) -
     Raises:
         SceneError: not numbers, of another shape, not finite, or beyond `_LARGEST`.
     """
-    if values == [] and shape[0] is None:
+    if values == [] and shape[:1] == (None,):
         return np.zeros([n or 0 for n in shape])
     try:
         found = finite_array(values, shape, what, where)

@@ -18,6 +18,7 @@ from omniloop.scenes.validate_motion import check_contacts, check_ego_motion, sa
 __all__ = ["Finding", "validate_scene"]
 
 MIN_DURATION_S = 3.0
+MAX_DURATION_S = 1e6
 UNIT_TOLERANCE = 1e-6
 GROUND_TOLERANCE_M = 0.5
 FRAME_TOLERANCE_US = 100_000
@@ -33,7 +34,7 @@ def validate_scene(scene: Scene) -> list[Finding]:
     if len(scene.ego) == 0:
         return [Finding("error", "ego", "has no recorded pose", "give a recorded ego")]
     checks = (
-        _check_numbers(scene), _check_ids(scene), check_map_geometry(scene.map),
+        _check_times(scene), _check_numbers(scene), _check_ids(scene), check_map_geometry(scene.map),
         check_map_ids(scene.map),
     )  # fmt: skip
     findings = [finding for check in checks for finding in check]
@@ -45,6 +46,20 @@ def validate_scene(scene: Scene) -> list[Finding]:
         )  # fmt: skip
         findings += [finding for check in later for finding in check]
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _check_times(scene: Scene) -> Iterator[Finding]:
+    if scene.start_us < 0:
+        yield Finding(
+            "error", "ego", f"is recorded from {scene.start_us} us on, before 0",
+            "shift the recording's times so that they start at 0 or later: a log holds no others",
+        )  # fmt: skip
+    duration_s = (scene.end_us - scene.start_us) / US_PER_S
+    if duration_s > MAX_DURATION_S:
+        yield Finding(
+            "error", "ego", f"is recorded for {duration_s:.0f} s, more than {MAX_DURATION_S:.0f} s",
+            "mend the times of its poses: are they in microseconds?",
+        )  # fmt: skip
 
 
 def _check_numbers(scene: Scene) -> Iterator[Finding]:

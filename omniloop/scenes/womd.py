@@ -8,6 +8,7 @@ from omniloop.core.errors import ConfigError, SceneError
 from omniloop.core.scene import Scene
 from omniloop.scenes import womd_index
 from omniloop.scenes.build import existing, unknown_scene
+from omniloop.scenes.unreadable import Unreadable
 from omniloop.scenes.womd_index import Place
 from omniloop.scenes.womd_json import HeadingUnit
 
@@ -49,13 +50,18 @@ class WomdScenes:
         self._unlisted = [(file, form) for file in files if (form := womd_index.form_of(file))]
         if not self._unlisted:
             raise SceneError("holds no scenario file", where=path, remedy=_EXPECTED)
+        self._is_one_file = len(self._unlisted) == 1
         self._places: dict[str, Place] = {}
+        self._unreadable = Unreadable()
 
     def ids(self) -> list[str]:
         """Scenario ids, sorted.
 
+        A file of several that is damaged or holds something else is listed by its name in
+        place of its scenarios; loading it says why.
+
         Raises:
-            SceneError: a file is damaged or holds something else, or two scenarios have one id.
+            SceneError: the only file is damaged, or two scenarios have one id.
         """
         while self._unlisted:
             self._list_next_file()
@@ -72,6 +78,7 @@ class WomdScenes:
             self._list_next_file()
         if scene_id not in self._places:
             raise unknown_scene(scene_id, self._places, self._path, _EXPECTED)
+        self._unreadable.check(scene_id)
         place = self._places[scene_id]
         from omniloop.scenes.womd_scene import scene_of
 
@@ -88,7 +95,14 @@ class WomdScenes:
     def _list_next_file(self) -> None:
         file, form = self._unlisted[-1]
         found: dict[str, Place] = {}
-        for name, place in womd_index.scenarios(file, form):
+        try:
+            listed = list(womd_index.scenarios(file, form))
+        except SceneError as error:
+            if self._is_one_file:
+                raise
+            name = self._unreadable.add(file, error, self._places)
+            listed = [(name, womd_index.whole(file, form))]
+        for name, place in listed:
             twin = self._places.get(name) or found.get(name)
             if twin is not None:
                 raise SceneError(

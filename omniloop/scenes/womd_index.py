@@ -61,14 +61,21 @@ def form_of(path: Path) -> Form | None:
     return "tfrecord" if _TFRECORD.fullmatch(name) else None
 
 
+def whole(path: Path, form: Form) -> Place:
+    """The place of all of a file, whatever it holds."""
+    return Place(form, Record(path, 0, 0, 0))
+
+
 def scenarios(path: Path, form: Form) -> Iterator[tuple[str, Place]]:
     """Ids and places of a file's scenarios, in the order of the file.
 
     The id of a JSON file is the part of its name that looks like a scenario's id, or its name.
 
     Raises:
-        SceneError: the file is damaged or cut off, or holds something else.
+        SceneError: the file is damaged, cut off or no regular file, or holds something else.
     """
+    if path.exists() and not path.is_file():  # opening a pipe would wait without end
+        raise damaged("is no regular file", str(path))
     if form == "json":
         record = Record(path, 0, 0, _size(path))
         yield _json_id(path), Place(form, record)

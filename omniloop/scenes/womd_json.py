@@ -19,7 +19,7 @@ from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Mask
 from omniloop.core.scene import Area, LaneLine, Polyline
-from omniloop.scenes.build import damaged, finite_array, member, read_json
+from omniloop.scenes.build import LARGEST, damaged, finite_array, member, read_json
 from omniloop.scenes.womd_headings import are_degrees
 from omniloop.scenes.womd_index import too_long
 from omniloop.scenes.womd_recording import (
@@ -123,6 +123,10 @@ class _Object:
         for bad, what in (
             (self.valid & filled, "the converter's fill value"),
             (self.valid & ~np.isfinite(self.centers).all(axis=1), "a position that is not finite"),
+            (
+                self.valid & (np.abs(self.centers) > LARGEST).any(axis=1),
+                f"a position beyond {LARGEST:g}",
+            ),
             (self.valid & ~np.isfinite(self.heading), "a heading that is not finite"),
         ):
             if bad.any():
@@ -177,7 +181,7 @@ def _ego(metadata: Any, objects: list[Any], where: str) -> int | None:
         return None
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(objects):
         raise damaged(
-            f"sdc_track_index is {index!r}, but there are {len(objects)} objects",
+            f"sdc_track_index is {index!r:.60}, but there are {len(objects)} objects",
             f"{where}, metadata",
         )
     return index
@@ -254,7 +258,7 @@ def _signals(states: Any, count: int, planar: bool, where: str) -> tuple[SignalS
         if ((steps < 0) | (steps >= count)).any():
             raise damaged(f"'time_index' goes beyond the {count} steps", here)
         for step, word, stop in zip(steps.astype(int).tolist(), shown, stops, strict=True):
-            if word not in _STATES:
-                raise damaged(f"state {word!r} is unknown", here)
+            if not isinstance(word, str) or word not in _STATES:
+                raise damaged(f"state {word!r:.100} is unknown", here)
             out.append(SignalState(step, str(lane), _STATES[word], stop))
     return tuple(out)

@@ -104,12 +104,13 @@ def _boxes(found: RecordedObject, recording: Recording) -> tuple[Array, Array]:
     where = f"{recording.where}, track {found.id}"
     seen = found.valid
     numbers = np.column_stack([found.centers, found.heading_rad, found.size_m])[seen]
-    bad = ~np.isfinite(numbers).all(axis=1)
+    bad = ~(np.abs(numbers) <= build.LARGEST).all(axis=1)
     if bad.any():
         step = int(np.flatnonzero(seen)[np.argmax(bad)])
         row = [round(float(v), 6) for v in numbers[int(np.argmax(bad))]]
         raise build.damaged(
-            f"step {step} is marked valid, but its position, heading or size is not finite: {row}", where
+            f"step {step} is marked valid, but its position, heading or size is not finite"
+            f" or beyond {build.LARGEST:g}: {row}", where
         )  # fmt: skip
     size = np.median(numbers[:, 4:], axis=0)
     if size[2] == 0.0:

@@ -307,3 +307,50 @@ def test_two_logs_of_one_name_are_refused(log: Path):
     shutil.copytree(log, log.parent / "val" / "hand-made")
     with pytest.raises(SceneError, match="two logs are called 'hand-made'"):
         Av2Scenes(str(log.parent)).ids()
+
+
+def test_a_table_of_other_types_or_much_too_large_is_named(log: Path) -> None:
+    poses = log / "city_SE3_egovehicle.feather"
+    whole = pyarrow.feather.read_table(poses)
+    for name, values, message in (
+        ("tx_m", ["x"] * len(whole), "column 'tx_m': it holds string, not numbers"),
+        ("timestamp_ns", [0.5] * len(whole), "column 'timestamp_ns': it holds double, not whole numbers"),
+        ("timestamp_ns", pa.array([2**64 - 1] * len(whole), pa.uint64()), "18446744073709551615 is too large"),
+    ):  # fmt: skip
+        at = whole.column_names.index(name)
+        pyarrow.feather.write_feather(whole.set_column(at, name, pa.array(values)), poses)
+        with pytest.raises(SceneError, match=message) as caught:
+            Av2Scenes(str(log)).load("hand-made")
+        assert caught.value.where == str(poses)
+    pyarrow.feather.write_feather(pa.table({"timestamp_ns": pa.nulls(1 << 27)}), poses)
+    assert poses.stat().st_size < 300_000
+    with pytest.raises(SceneError, match="cannot be read: it holds more than 67108864 values"):
+        Av2Scenes(str(log)).load("hand-made")
+
+
+def test_text_that_one_entry_of_a_dictionary_repeats_is_refused(log: Path) -> None:
+    file = log / "annotations.feather"
+    whole = pyarrow.feather.read_table(file)
+    rows = 2_000
+    long = pa.DictionaryArray.from_arrays(
+        pa.array([0] * rows, pa.int32()), pa.array(["x" * 200_000])
+    )
+    table = whole.take([0] * rows).set_column(1, "track_uuid", long)
+    pyarrow.feather.write_feather(table, file, compression="zstd")
+    assert file.stat().st_size < 20_000
+    with pytest.raises(SceneError, match=r"column 'track_uuid': it holds more than .* 256 MiB"):
+        Av2Scenes(str(log)).load("hand-made")
+
+
+def test_a_raster_that_claims_more_than_it_has_is_not_given_the_memory(log: Path) -> None:
+    file = next((log / "map").glob("*.npy"))
+    head = np.lib.format.magic(1, 0)
+    text = b"{'descr': '<f2', 'fortran_order': False, 'shape': (1000000, 1000000)}"
+    text += b" " * (63 - (len(head) + 2 + len(text)) % 64) + b"\n"
+    file.write_bytes(head + len(text).to_bytes(2, "little") + text + bytes(100))
+    with pytest.raises(SceneError, match="cannot be read"):
+        Av2Scenes(str(log)).load("hand-made")
+    np.savez(file.with_suffix(""), a=np.zeros(3))
+    file.with_suffix(".npz").rename(file)
+    with pytest.raises(SceneError, match="holds a zip"):
+        Av2Scenes(str(log)).load("hand-made")

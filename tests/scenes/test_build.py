@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from omniloop.core import geometry
 from omniloop.core.errors import SceneError
 from omniloop.core.scene import ActorClass, Track
 from omniloop.scenes import build
+from omniloop.scenes.opening import open_scenes
 
 COORDINATES = st.floats(-20_000, 20_000, allow_nan=False)
 
@@ -233,3 +236,27 @@ def test_a_gzipped_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "a.json.gz").write_bytes(gzip.compress(b" " * (1 << 20) + b"1"))
     with pytest.raises(SceneError, match="unpacks to more than 1 MiB"):
         build.read_json(tmp_path / "a.json.gz")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("nuscenes", "scene-0001.json"), ("womd", "a.pb"), ("womd", "a.tfrecord"), ("womd", "a.json"),
+        ("native", "a.zip"), ("usdz", "a.usdz"), ("commonroad", "a.xml"),
+    ],
+)  # fmt: skip
+def test_a_pipe_is_refused_and_not_waited_for(source: str, name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    done: list[str] = []
+
+    def read() -> None:
+        try:
+            scenes = open_scenes(source, {}, str(tmp_path / name))
+            scenes.load(scenes.ids()[0])
+        except SceneError as error:
+            done.append(error.where)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert [place.startswith(str(tmp_path / name)) for place in done] == [True]

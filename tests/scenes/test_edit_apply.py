@@ -462,7 +462,7 @@ def test_recipes_fit_real_scenes_or_say_why_not(shared_data, source, folder):
         str(shared_data / folder)
     )
     applied = 0
-    for scene_id in made.ids()[:2]:
+    for scene_id in made.ids()[1:3]:
         base = made.load(scene_id)
         for recipe in recipe_names():
             out, problem = tried(base, load_edits([f"recipe:{recipe}"]))

@@ -12,6 +12,7 @@ import threading
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ import numpy as np
 import pytest
 
 from omniloop.core.errors import SceneError
+from omniloop.core.scene import Polyline
 from omniloop.scenes.archive import SceneArchive
+from omniloop.scenes.clipgt_write import tables_of
 from omniloop.scenes.native import scene_to_bytes
 from omniloop.scenes.usdz import UsdzScenes, read_usdz
 from omniloop.scenes.usdz_write import write_usdz
+from omniloop.scenes.validate import validate_scene
 from tests.scenes.usdz_made import FRONT, SEQUENCE, documents, members, tiny_scene, write_zip
 
 META, RIG, TRACKS = "metadata.yaml", "rig_trajectories.json", "sequence_tracks.json"
@@ -378,3 +382,55 @@ def test_an_archive_is_closed_and_its_total_is_bounded(tmp_path: Path, monkeypat
     path = archive(tmp_path, {RIG: json.dumps(documents()[RIG]).encode()})
     with SceneArchive(path) as found, pytest.raises(SceneError, match="may be read"):
         found.read(RIG, 1 << 20)
+
+
+def test_a_damaged_archive_of_several_is_listed_by_its_name(tmp_path: Path) -> None:
+    archive(tmp_path)
+    (tmp_path / "b.usdz").write_bytes(b"PK")
+    source = UsdzScenes(str(tmp_path))
+    good = next(name for name in source.ids() if name != "b.usdz")
+    assert source.load(good).id == good
+    with pytest.raises(SceneError, match="not a readable zip") as caught:
+        source.load("b.usdz")
+    assert caught.value.where == str(tmp_path / "b.usdz")
+
+
+def test_what_a_made_document_may_still_hold_is_named(tmp_path: Path) -> None:
+    def rig(change: Callable[[dict[str, Any]], None]) -> Path:
+        made = documents()[RIG]
+        change(made)
+        return archive(tmp_path, {RIG: made})
+
+    def calibration(made: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = made["camera_calibrations"][UNIQUE]
+        return found
+
+    refused(
+        rig(lambda made: calibration(made)["camera_model"]["parameters"].update(max_angle=[])),
+        "max_angle", "has shape (0,)",
+    )  # fmt: skip
+    refused(
+        rig(lambda made: calibration(made).update(logical_sensor_name="\ud800x")),
+        "\\ud800, half of a character",
+    )
+    whole = rig(lambda made: calibration(made).update(logical_sensor_name="\U0001f697"))
+    assert read_usdz(whole).cameras[0].id == "\U0001f697"
+
+
+def test_points_out_of_this_world_are_refused(tmp_path: Path) -> None:
+    scene = tiny_scene()
+    edge = Polyline("edge", scene.map.road_boundaries[0].points * 1e12)
+    far = replace(scene, map=replace(scene.map, road_boundaries=(edge,)))
+    table = tables_of(far, "0000")["road_boundary"]
+    refused(
+        archive(tmp_path, {"clipgt/road_boundary.parquet": table}), "clipgt", "and 1e+09 may be"
+    )
+
+
+def test_a_recording_of_years_is_an_error_that_validation_finds_at_once(tmp_path: Path) -> None:
+    made = documents()[RIG]
+    made["rig_trajectories"][0]["T_rig_world_timestamps_us"][0] = -(2**62)
+    findings = validate_scene(read_usdz(archive(tmp_path, {RIG: made})))
+    assert [f.severity for f in findings[:2]] == ["error", "error"]
+    assert "before 0" in findings[0].what
+    assert "more than 1000000 s" in findings[1].what

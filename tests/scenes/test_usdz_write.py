@@ -22,14 +22,18 @@ from typer.testing import CliRunner
 
 from omniloop.cli.main import app
 from omniloop.core import geometry
-from omniloop.core.cameras import default_camera
+from omniloop.core.cameras import FLU_TO_OPTICAL, Camera, FThetaCamera, default_camera
 from omniloop.core.errors import SceneError
-from omniloop.core.scene import FirstFrame, Vehicle
+from omniloop.core.fisheye import ftheta_from_fisheye
+from omniloop.core.scene import FirstFrame, Scene, Vehicle
 from omniloop.scenes.clipgt import read_clipgt
+from omniloop.scenes.clipgt_rig import rig_json
 from omniloop.scenes.embedded import EmbeddedScenes
 from omniloop.scenes.native import NativeScenes, scene_to_bytes
+from omniloop.scenes.opening import open_scenes
 from omniloop.scenes.ply import parse_ply
 from omniloop.scenes.usdz import read_usdz
+from omniloop.scenes.usdz_cameras import model_document, read_model
 from omniloop.scenes.usdz_rig import frame_ranges_us
 from omniloop.scenes.usdz_write import _write_zip, write_usdz
 from tests.scenes.usdz_made import (
@@ -126,6 +130,81 @@ def test_metadata_says_what_alpasim_asks_for(tmp_path: Path) -> None:
     assert uuid.UUID(found["uuid"]).version == 5
     other = write_usdz(replace(scene, prompt="rain"), tmp_path / "b.usdz")
     assert yaml.safe_load(contents(other)["metadata.yaml"])["uuid"] != found["uuid"]
+
+
+FISHEYE = ftheta_from_fisheye((1280, 800), (501.0, 500.0), (640.0, 398.0), (-0.03, 0.005, -0.002, 0.0002), 1.4)  # fmt: skip
+STRONG = ftheta_from_fisheye((848, 800), (286.0, 286.0), (424.0, 400.0), (-0.0078, 0.0435, -0.0411, 0.0072), 1.5)  # fmt: skip
+
+
+def written_with(model: FThetaCamera, path: Path) -> tuple[dict[str, Any], Scene]:
+    """Model in the document of a scene with one such camera, and the scene read without exact members."""
+    scene = replace(tiny_scene(), cameras=(Camera("round", model, FLU_TO_OPTICAL),), first_frames=())  # fmt: skip
+    archive = write_usdz(scene, path, exact=False)
+    rig = json.loads(contents(archive)["rig_trajectories.json"])
+    return rig["camera_calibrations"]["round@tiny"]["camera_model"], read_usdz(archive)
+
+
+@pytest.mark.parametrize("model", [FISHEYE, STRONG], ids=["mild", "strong"])
+def test_a_fisheye_is_written_as_one_and_comes_back_without_error(
+    model: FThetaCamera, tmp_path: Path
+) -> None:
+    document, scene = written_with(model, tmp_path / "a.usdz")
+    assert document["type"] == "opencv-fisheye"
+    back = scene.cameras[0].model
+    u, v = np.meshgrid(np.linspace(0, model.width - 1, 15), np.linspace(0, model.height - 1, 9))
+    pixels = np.stack([u.ravel(), v.ravel()], axis=1)
+    rays = model.unproject(pixels)
+    np.testing.assert_allclose(back.project(rays)[0], model.project(rays)[0], atol=1e-9)
+    np.testing.assert_allclose(back.unproject(pixels), rays, atol=1e-9)
+    assert back.max_angle_rad == pytest.approx(model.max_angle_rad, abs=1e-3)
+
+
+@pytest.mark.parametrize(("model", "count"), [(FISHEYE, 1), (STRONG, 0)], ids=["mild", "strong"])
+def test_the_calibration_table_has_fisheyes_that_six_coefficients_follow(
+    model: FThetaCamera, count: int, tmp_path: Path
+) -> None:
+    found = json.loads(rig_json([Camera("round", model, FLU_TO_OPTICAL)]))["rig"]["sensors"]
+    assert len(found) == count
+    for sensor in found:
+        polynomial = [float(k) for k in sensor["properties"]["polynomial"].split()]
+        angle = np.linspace(0, model.max_angle_rad, 99)
+        off = np.polynomial.polynomial.polyval(angle, polynomial) - np.polynomial.polynomial.polyval(angle, model.angle_to_pixeldist)  # fmt: skip
+        assert np.abs(off).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"radial_coeffs": [0.1] * 5}, "5 radial_coeffs"),
+        ({"focal_length": [0.0, 500.0]}, "focal_length 0.0"),
+        ({"max_angle": -1.0}, "max_angle -1.0"),
+        ({"radial_coeffs": [-0.1398, -0.044, 0.0266, 0.0037], "max_angle": 1.6}, ""),
+        ({"external_distortion_parameters": {"type": "windshield"}}, ""),
+    ],
+)
+def test_a_fisheye_with_wrong_numbers_is_refused_and_one_that_is_not_known_left_out(
+    changes: dict[str, Any], said: str
+) -> None:
+    document = model_document(Camera("round", FISHEYE, FLU_TO_OPTICAL))
+    document["parameters"] |= changes
+    if not said:
+        assert read_model(document, "here") is None
+        return
+    with pytest.raises(SceneError, match=said):
+        read_model(document, "here")
+
+
+def test_another_long_polynomial_is_fitted_or_refused_with_its_error(tmp_path: Path) -> None:
+    mild = replace(FISHEYE, linear_cde=(1.0, 1e-4, 0.0))
+    document, scene = written_with(mild, tmp_path / "a.usdz")
+    assert document["type"] == "ftheta"
+    assert [len(document["parameters"][f"{x}_poly"]) for x in ("angle_to_pixeldist", "pixeldist_to_angle")] == [6, 6]  # fmt: skip
+    rays = mild.unproject(np.array([[0.0, 0.0], [300.0, 700.0], [1279.0, 399.0]]))
+    np.testing.assert_allclose(
+        scene.cameras[0].model.project(rays)[0], mild.project(rays)[0], atol=0.1
+    )
+    with pytest.raises(SceneError, match=r"camera 'round' .* best of 6 is off by 0\.\d+ px"):
+        written_with(replace(STRONG, linear_cde=(1.0, 1e-4, 0.0)), tmp_path / "b.usdz")
 
 
 def test_every_camera_has_frames_that_end_after_they_start(tmp_path: Path) -> None:
@@ -328,10 +407,20 @@ def test_a_run_in_the_archive_has_the_digest_of_a_run_in_the_scene(tmp_path: Pat
 def test_recorded_scenes_give_the_same_digest_from_an_archive(
     tmp_path: Path, shared_data: Path, source: str, path: str, scene_id: str
 ) -> None:
+    from omniloop.configs.compose import compose
+    from omniloop.runlog.digest import digest_run
+    from omniloop.runner.run import execute
+
+    loaded = open_scenes(source, {}, str(shared_data / path)).load(scene_id)
+    write_usdz(loaded, tmp_path / "archives" / f"{scene_id}.usdz")
     chosen = [f"scenes={source}", f"scenes.path={shared_data / path}", f"scenes.ids={scene_id}"]
-    scene, archive = digests_of_scene_and_archive(chosen, tmp_path, 1)
-    assert len(scene) == 1
-    assert scene == archive
+    digests = []
+    for number, settings in enumerate((chosen, [SOURCE, f"scenes.path={tmp_path / 'archives'}"])):
+        words = ["renderer=none", "policy=route_follower", "sync.duration_s=1"]
+        finished = execute(compose([*settings, *words, f"run.dir={tmp_path / str(number)}"]))
+        digests.append(digest_run(finished.run_dir))
+    assert len(digests[0]) == 1
+    assert digests[0] == digests[1]
 
 
 def test_geometry_of_a_pose_survives_the_matrix() -> None:

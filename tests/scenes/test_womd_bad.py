@@ -318,3 +318,31 @@ def test_a_scenario_file_of_10_gb_is_not_read(tmp_path: Path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1_000_000
+
+
+def test_a_damaged_file_of_several_is_listed_by_its_name(tmp_path: Path) -> None:
+    write_tfrecord(tmp_path / "b.tfrecord", MADE)
+    (tmp_path / "a.tfrecord").write_bytes((tmp_path / "b.tfrecord").read_bytes()[:-10])
+    source = WomdScenes(str(tmp_path))
+    assert source.ids() == sorted(["a.tfrecord", SCENARIO_ID])
+    assert source.load(SCENARIO_ID).id == SCENARIO_ID
+    with pytest.raises(SceneError, match="is cut off") as caught:
+        source.load("a.tfrecord")
+    assert "a.tfrecord" in caught.value.where
+
+
+def test_numbers_and_words_that_no_scenario_has_are_named(tmp_path: Path) -> None:
+    for key, value, message in (
+        ("state", [None], "state [None] is unknown"),
+        ("state", "9" * 5000, "is unknown"),
+        ("y", 1e308, "is 1e+308"),
+    ):
+        raw = as_json(MADE)
+        next(iter(raw["tl_states"].values()))[key][0] = value
+        error = fails(write_json(tmp_path / "a_0123456789ab.json", raw))
+        assert message in error.what
+        assert len(error.what) < 300
+    far = made_scenario()
+    far.tracks[2].states[1].center_x = 1e300
+    (tmp_path / "far.pb").write_bytes(far.SerializeToString())
+    assert "or beyond 1e+30" in fails(tmp_path / "far.pb").what

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 import io
 import json
 import zipfile
@@ -94,6 +94,11 @@ def tiny_scene() -> Scene:
     )  # fmt: skip
 
 
+@functools.cache
+def _tables() -> dict[str, bytes]:
+    return dict(tables_of(tiny_scene(), "0000"))
+
+
 def documents() -> dict[str, Any]:
     """The three documents of a minimal archive."""
     times = [START_US + 100_000 * k for k in range(5)]
@@ -164,9 +169,8 @@ def members(changes: Mapping[str, Any] | None = None, *, drop: str = "") -> dict
         changes: Members that replace these: bytes, or a document.
         drop: A member that is left out.
     """
-    found: dict[str, Any] = copy.deepcopy(documents())
-    tables = tables_of(tiny_scene(), "0000")
-    found |= {f"clipgt/{name}.parquet": data for name, data in tables.items()}
+    found: dict[str, Any] = documents()
+    found |= {f"clipgt/{name}.parquet": data for name, data in _tables().items()}
     found |= {
         f"frames/{FRONT}/{START_US}.jpeg": JPEG,
         f"frames/{FRONT}/{START_US + 100_000}.jpeg": JPEG + b"later",
