@@ -108,8 +108,9 @@ def run_and_report(config: RunConfig) -> int:
             f"cancelled: {len(finished.results)} rollout(s) complete; go on with"
             f" run.name={finished.run_dir.name} run.resume=true", markup=False,
         )  # fmt: skip
-    report = write_report(finished.run_dir)
-    tables = write_tables(read_run(finished.run_dir)) if finished.results else []
+    found = finished.found
+    report = write_report(finished.run_dir, found)
+    tables = write_tables(read_run(finished.run_dir, found)) if finished.results else []
     print_scores(finished.results, console)
     for warning in finished.warnings:
         console.print(f"warning: {warning}", markup=False)

@@ -54,6 +54,7 @@ def available(kind: str) -> dict[str, str]:
     return {name: point.value for name, point in _entry_points(kind).items()}
 
 
+@functools.cache
 def package_of(kind: str, name: str) -> str:
     """Return name and version of the package that a plugin comes with; empty if of none."""
     point = _entry_points(kind).get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import re
 from collections.abc import Iterator, Mapping
@@ -16,12 +17,13 @@ def describe_environment() -> dict[str, Any]:
     """Versions of this package and of all that it may use, CPU features and BLAS."""
     return {
         "python": platform.python_version(),
-        "versions": _versions(),
+        "versions": dict(_versions()),
         "cpu": _cpu(),
         "blas": _blas(),
     }
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     names = {
         re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in requires("omniloop") or ()

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from omniloop.core.errors import RunFolderError
 
@@ -38,15 +39,26 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         RunFolderError: it cannot be written.
     """
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` when the block ends, and not if it raises.
+
+    Raises:
+        RunFolderError: it cannot be written: the block raised an OSError.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with usable(path, "written"):
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except OSError:
+        except BaseException:
             # What hinders the write may hinder this too; the first error is the one to tell.
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +24,7 @@ from omniloop.runlog import tables
 from omniloop.runlog.files import usable
 from omniloop.runlog.results import (
     RESULT_NAME,
+    FoundResults,
     RolloutResult,
     find_results,
     read_result,
@@ -171,19 +172,26 @@ class RunFolder:
         """See `omniloop.runlog.run_yaml.write_run_yaml`; its warnings go to `warnings`."""
         self._warn(write_run_yaml(self.path, document, force=force))
 
-    def completed(self, contents: Mapping[tuple[str, int], str]) -> set[tuple[str, int]]:
+    def find(self, known: Iterable[RolloutResult] = ()) -> FoundResults:
+        """See `omniloop.runlog.results.find_results`; damaged results are named in `warnings`."""
+        found = find_results(self.path, known)
+        self._warn(found.damaged)
+        return found
+
+    def completed(
+        self, contents: Mapping[tuple[str, int], str], results: Iterable[RolloutResult]
+    ) -> set[tuple[str, int]]:
         """Scene and seed of every rollout that need not run again.
 
-        These have a valid result that is not `infrastructure_failed`, of the content that is
-        wanted. Damaged results and those of other content count as absent and are named in
-        `warnings`; one that does not say its content is taken for what its folder says.
+        These have a result that is not `infrastructure_failed`, of the content that is wanted.
+        Those of other content count as absent and are named in `warnings`; one that does not say
+        its content is taken for what its folder says.
 
         Args:
             contents: Content hash of each rollout wanted, by scene and seed.
+            results: What `find` has found.
         """
-        found = find_results(self.path)
-        self._warn(found.damaged)
-        ended = [r for r in found.results if r.outcome != "infrastructure_failed"]
+        ended = [r for r in results if r.outcome != "infrastructure_failed"]
         done = {r.key for r in ended if r.key in contents and _is_of(r, contents[r.key])}
         other = [r for r in ended if r.key in contents and r.key not in done]
         if other:
@@ -194,14 +202,25 @@ class RunFolder:
             ])  # fmt: skip
         return done
 
-    def set_aside(self, contents: Mapping[tuple[str, int], str]) -> None:
+    def set_aside(
+        self, contents: Mapping[tuple[str, int], str], results: Iterable[RolloutResult]
+    ) -> list[RolloutResult]:
         """Move rollouts of other content than wanted to ``replaced/<content>/<scene>/<seed>``.
+
+        Args:
+            contents: Content hash of each rollout wanted, by scene and seed.
+            results: What `find` has found.
+
+        Returns:
+            Those that stay.
 
         Raises:
             RunFolderError: one cannot be moved.
         """
-        for result in find_results(self.path).results:
+        stay = []
+        for result in results:
             if result.key in contents and _is_of(result, contents[result.key]):
+                stay.append(result)
                 continue
             here = rollout_dir(self.path, result.scene, result.seed)
             content = result.content_sha256[:12] or "unknown"
@@ -211,15 +230,7 @@ class RunFolder:
                     shutil.rmtree(there)
                 there.parent.mkdir(parents=True, exist_ok=True)
                 here.rename(there)
-
-    def results(self, wanted: Iterable[tuple[str, int]] | None = None) -> list[RolloutResult]:
-        """Valid results: of the rollouts wanted in their order, or all by scene and seed."""
-        found = find_results(self.path)
-        self._warn(found.damaged)
-        if wanted is None:
-            return found.results
-        by_key = {result.key: result for result in found.results}
-        return [by_key[key] for key in wanted if key in by_key]
+        return stay
 
     def attempts(self, scene_id: str, seed: int) -> int:
         """How often a rollout has ended before, as far as its result tells."""
@@ -229,7 +240,7 @@ class RunFolder:
         try:
             return read_result(path).attempts
         except RunFolderError:
-            return 0  # damaged; `completed` has named it
+            return 0  # damaged; `find` has named it
 
     def begin_rollout(self, scene_id: str, seed: int) -> Path:
         """Return a rollout's folder, empty: what an earlier attempt left is removed.
@@ -263,15 +274,18 @@ class RunFolder:
             tables.write_rollout_timeseries(path, record)
         write_result(path / RESULT_NAME, result)
 
-    def write_tables(self) -> None:
-        """Write ``metrics.parquet`` and ``timeseries.parquet`` of all valid results.
+    def write_tables(self, results: Sequence[RolloutResult]) -> None:
+        """Write ``metrics.parquet`` and ``timeseries.parquet``.
+
+        Args:
+            results: All valid ones, as `find` has found them.
 
         Raises:
             RunFolderError: they cannot be written, or the run's folder is gone.
         """
         self.check()
-        tables.write_metrics_parquet(self.path)
-        tables.write_timeseries_parquet(self.path)
+        tables.write_metrics_parquet(self.path, results)
+        tables.write_timeseries_parquet(self.path, results)
 
     def _warn(self, lines: Iterable[str]) -> None:
         self.warnings += [line for line in lines if line not in self.warnings]

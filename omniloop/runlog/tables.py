@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,17 @@ from omniloop.core import geometry
 from omniloop.core.errors import RunFolderError
 from omniloop.core.motion import Times, bracket
 from omniloop.core.record import RolloutRecord
-from omniloop.runlog.files import write_atomic
-from omniloop.runlog.results import RolloutResult, find_results
+from omniloop.runlog.files import replacing
+from omniloop.runlog.results import RolloutResult
 from omniloop.runlog.timings import times_of
 
 METRICS_NAME = "metrics.parquet"
 TIMESERIES_NAME = "timeseries.parquet"
+
+ROWS_AT_ONCE = 1 << 20
+"""Rows of a row group, which are in memory together: 100 to 200 MiB of time series."""
+
+_PACKED: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
 
 
 def metrics_columns(results: Sequence[RolloutResult]) -> dict[str, tuple[str, list[Any]]]:
@@ -46,10 +50,12 @@ def metrics_columns(results: Sequence[RolloutResult]) -> dict[str, tuple[str, li
     for metric in sorted({name for r in results for name in r.metrics}):
         found = [r.metrics.get(metric) for r in results]
         column = f"metric_{metric}" if metric in facts else metric
-        columns[column] = ("float64", [m.value if m else None for m in found])
-        if any(m is not None and not m.valid for m in found):
-            reasons = [m.reason if m is not None and not m.valid else None for m in found]
-            columns[f"{column}_reason"] = ("string", reasons)
+        values = [None if m is None else m.value for m in found]
+        columns[column] = ("float64", values)
+        if None in values:
+            reasons = [m.reason if m is not None and m.value is None else None for m in found]
+            if any(reason is not None for reason in reasons):
+                columns[f"{column}_reason"] = ("string", reasons)
     return columns
 
 
@@ -76,8 +82,11 @@ def time_columns(results: Sequence[RolloutResult]) -> dict[str, tuple[str, list[
     }
 
 
-def write_metrics_parquet(run_dir: Path) -> Path:
-    """Write one row per rollout, by scene and seed; see `metrics_columns`.
+def write_metrics_parquet(run_dir: Path, results: Sequence[RolloutResult]) -> Path:
+    """Write one row per rollout; see `metrics_columns`.
+
+    Args:
+        results: As `omniloop.runlog.results.find_results` has them, by scene and seed.
 
     Raises:
         RunFolderError: it cannot be written.
@@ -85,7 +94,7 @@ def write_metrics_parquet(run_dir: Path) -> Path:
     import pyarrow as pa
 
     types = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
-    columns = metrics_columns(find_results(run_dir).results)
+    columns = metrics_columns(results)
     arrays = {name: pa.array(values, type=types[kind]) for name, (kind, values) in columns.items()}
     return _write(run_dir / METRICS_NAME, pa.table(arrays))
 
@@ -138,10 +147,13 @@ def write_rollout_timeseries(rollout: Path, record: RolloutRecord) -> Path:
     return _write(rollout / TIMESERIES_NAME, pa.table(table))
 
 
-def write_timeseries_parquet(run_dir: Path) -> Path:
-    """Write the time series of all rollouts with a valid result as one table.
+def write_timeseries_parquet(run_dir: Path, results: Iterable[RolloutResult]) -> Path:
+    """Write the time series of rollouts as one table, of which `ROWS_AT_ONCE` are in memory.
 
     Rollouts that left none, because they failed, have no rows.
+
+    Args:
+        results: As `omniloop.runlog.results.find_results` has them, by scene and seed.
 
     Raises:
         RunFolderError: it cannot be written, or a rollout's cannot be read.
@@ -149,28 +161,63 @@ def write_timeseries_parquet(run_dir: Path) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts = []
-    for result in find_results(run_dir).results:
+    empty = pa.table(
+        {"scene": pa.array([], type=pa.string()), "seed": pa.array([], type=pa.int64())}
+    )
+    tables = _timeseries(run_dir, results)
+    held = [next(tables, empty)]
+    rows, path = held[0].num_rows, run_dir / TIMESERIES_NAME
+    with replacing(path) as file, pq.ParquetWriter(file, held[0].schema, **_PACKED) as writer:
+        for table in tables:
+            held.append(table)
+            rows += table.num_rows
+            while rows > ROWS_AT_ONCE:
+                held = _write_group(writer, held)
+                rows -= ROWS_AT_ONCE
+        writer.write_table(pa.concat_tables(held), ROWS_AT_ONCE)
+    return path
+
+
+def _write_group(writer: Any, held: list[Any]) -> list[Any]:
+    """Write the first `ROWS_AT_ONCE` of some tables, return the rest."""
+    import pyarrow as pa
+
+    whole = pa.concat_tables(held)
+    writer.write_table(whole.slice(0, ROWS_AT_ONCE), ROWS_AT_ONCE)
+    return [whole.slice(ROWS_AT_ONCE)]
+
+
+def _timeseries(run_dir: Path, results: Iterable[RolloutResult]) -> Iterator[Any]:
+    """The time series of each rollout that left one.
+
+    Raises:
+        RunFolderError: one cannot be read, or has other columns than those before it.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = None
+    for result in results:
         path = run_dir / "rollouts" / result.scene / str(result.seed) / TIMESERIES_NAME
         if not path.is_file():
             continue
         try:
-            parts.append(pq.read_table(path, use_threads=False, partitioning=None))
+            with pq.ParquetFile(path) as file:  # a third of the time that `read_table` takes
+                table = file.read(use_threads=False)
+            schema = schema or table.schema
+            if not table.schema.equals(schema):
+                raise pa.ArrowInvalid("its columns differ from those of other rollouts")
         except (pa.ArrowException, OSError) as error:
             raise RunFolderError(
                 f"the time series cannot be read: {str(error).splitlines()[0]}", where=str(path),
                 remedy="remove the rollout's folder, then go on with run.resume=true",
             ) from error  # fmt: skip
-    empty = pa.table(
-        {"scene": pa.array([], type=pa.string()), "seed": pa.array([], type=pa.int64())}
-    )
-    return _write(run_dir / TIMESERIES_NAME, pa.concat_tables(parts) if parts else empty)
+        yield table
 
 
 def _write(path: Path, table: Any) -> Path:
     import pyarrow.parquet as pq
 
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", compression_level=1)
-    write_atomic(path, sink.getvalue())
+    with replacing(path) as file:
+        pq.write_table(table, file, **_PACKED)
     return path

@@ -76,7 +76,8 @@ def run_from_asl(
     config = compose(["renderer=none", f"run.dir={run_dir.parent}", f"run.name={run_dir.name}"])
     metrics = create_metrics(config.metrics)
     with RunFolder.acquire(run_dir, resume=True) as folder:
-        before = folder.completed(contents)
+        there = folder.find().results
+        before = folder.completed(contents, there)
         done.resumed = len(before & keys.keys())
         keep_meaning(folder, config.metrics, begun=bool(before))
         for key, log in sorted(keys.items()):
@@ -86,9 +87,10 @@ def run_from_asl(
                 result = _convert(folder, key, log, scenes, metrics, contents[key])
                 if progress is not None:
                     progress(log, result)
-        done.results = folder.results(sorted(keys))
+        found = folder.find([r for r in there if r.key in before or r.key not in keys])
+        done.results = found.of(sorted(keys))
         folder.write_run_yaml(_document(config, done.results, keys))
-        folder.write_tables()
+        folder.write_tables(found.results)
     return done
 
 

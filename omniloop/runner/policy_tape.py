@@ -106,6 +106,6 @@ def drive(settings: Sequence[str], run_dir: Path, at_once: int = 1) -> Driven:
         run_folder.write_run_yaml(describe(setup))
         jobs = planned_jobs(setup)
         asyncio.run(run_here(setup, run_folder, jobs))
-        results = run_folder.results([(job.scene_id, job.seed) for job in jobs])
+        results = run_folder.find().of((job.scene_id, job.seed) for job in jobs)
     whole = all(r.outcome == "completed" for r in results)
     return Driven(results, digest_run(run_dir) if whole else [], tapes, policy)

@@ -197,7 +197,9 @@ async def _draw_all(
             job.cameras(scene, rollout.header.schedule, str(rollout.log))
         with RunFolder.acquire(done.run_dir, resume=resume) as folder:
             folder.write_run_yaml(document)
-            complete = folder.completed({r.result.key: r.result.content_sha256 for r in rollouts})
+            contents = {r.result.key: r.result.content_sha256 for r in rollouts}
+            there = folder.find().results
+            complete = folder.completed(contents, there)
             keep_meaning(folder, job.config.metrics, begun=bool(complete))
             todo = [r for r in rollouts if r.result.key not in complete]
             finished = 0
@@ -210,9 +212,10 @@ async def _draw_all(
                     progress(result, finished, len(todo))
 
             await side_by_side(todo, _at_once(job), do)
-            done.results = folder.results([r.result.key for r in rollouts])
+            found = folder.find([r for r in there if r.key in complete])
+            done.results = found.of(contents)
             done.notes += folder.warnings
-            folder.write_tables()
+            folder.write_tables(found.results)
 
 
 def _at_once(job: _Job) -> int:

@@ -40,7 +40,7 @@ def rescore(run_dir: Path, *, frames: bool = False) -> Rescored:
     metrics = create_metrics(config.metrics)
     out = Rescored()
     with RunFolder.acquire(run_dir, resume=True) as folder:
-        for result in folder.results():
+        for result in folder.find().results:
             if result.outcome != "completed":
                 out.results.append(result)
                 continue
@@ -56,7 +56,7 @@ def rescore(run_dir: Path, *, frames: bool = False) -> Rescored:
             folder.finish_rollout(rescored, record)
             out.results.append(rescored)
         write_definitions(run_dir, recorded(config.metrics))
-        folder.write_tables()
+        folder.write_tables(folder.find().results)
     return out
 
 

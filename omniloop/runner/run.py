@@ -20,10 +20,10 @@ from omniloop.live.events import Event, Listener, RunEnded, RunStarted
 from omniloop.live.listeners import listeners_for
 from omniloop.live.prometheus import check_port
 from omniloop.runlog.folder import RunFolder
-from omniloop.runlog.results import RolloutResult
+from omniloop.runlog.results import FoundResults, RolloutResult
 from omniloop.runner.assemble import Setup, assemble
 from omniloop.runner.batch.choose import check_reachable, executor_for
-from omniloop.runner.batch.content import rollout_content
+from omniloop.runner.batch.content import content_of
 from omniloop.runner.batch.control import RunControl, progress_of
 from omniloop.runner.batch.engine import Batch, Request, Rules
 from omniloop.runner.batch.executor import Executor, Source
@@ -41,14 +41,16 @@ class Finished:
 
     Attributes:
         results: One per rollout, in order of scene and seed; earlier ones when resumed.
-        resumed: How many of them were there before.
+        found: All that the folder holds.
+        resumed: How many of `results` were there before.
         state: "completed", or "cancelled" if it was told to end.
         warnings: What a reader of the results should know.
     """
 
     run_dir: Path
     setup: Setup
-    results: list[RolloutResult] = field(default_factory=list)
+    results: list[RolloutResult]
+    found: FoundResults
     resumed: int = 0
     state: str = "completed"
     wall_s: float = 0.0
@@ -79,6 +81,7 @@ class Plan:
         jobs: All rollouts of the run.
         contents: Their content hashes.
         todo: Those that have no result yet.
+        kept: Results in the folder that the run leaves as they are.
     """
 
     setup: Setup
@@ -86,6 +89,7 @@ class Plan:
     jobs: Sequence[Job]
     contents: dict[Job, str]
     todo: Sequence[Job]
+    kept: Sequence[RolloutResult]
 
 
 def plan_run(setup: Setup, folder: RunFolder) -> Plan:
@@ -96,15 +100,18 @@ def plan_run(setup: Setup, folder: RunFolder) -> Plan:
     """
     run = setup.config.run
     jobs = planned_jobs(setup)
-    contents = {job: rollout_content(setup, job.scene_id, job.seed) for job in jobs}
+    content = content_of(setup)
+    contents = {job: content(job.scene_id, job.seed) for job in jobs}
     wanted = {(job.scene_id, job.seed): content for job, content in contents.items()}
+    there = folder.find().results
     if run.force_new:
-        folder.set_aside(wanted)
+        there = folder.set_aside(wanted, there)
     folder.write_run_yaml(describe(setup), force=run.force_new)
-    done = folder.completed(wanted)
+    done = folder.completed(wanted, there)
     keep_meaning(folder, setup.config.metrics, begun=bool(done))
     todo = [job for job in jobs if (job.scene_id, job.seed) not in done]
-    return Plan(setup, folder, jobs, contents, todo)
+    kept = [result for result in there if result.key in done or result.key not in wanted]
+    return Plan(setup, folder, jobs, contents, todo, kept)
 
 
 def execute(
@@ -142,16 +149,17 @@ def execute(
         state = "completed"
         if plan.todo:
             state = _until_terminated(_run(plan, listeners))
-        results = folder.results([(job.scene_id, job.seed) for job in plan.jobs])
+        found = folder.find(plan.kept)
+        results = found.of((job.scene_id, job.seed) for job in plan.jobs)
         if state == "completed" and len(results) < len(plan.jobs):
             raise RunFolderError(
                 f"{len(plan.jobs) - len(results)} of {len(plan.jobs)} results are gone or damaged,"
                 " though they were written", where=str(run_dir),
                 remedy="look who else changes this folder, then go on with run.resume=true",
             )  # fmt: skip
-        finished = Finished(run_dir, setup, results, resumed=before, state=state)
+        finished = Finished(run_dir, setup, results, found, resumed=before, state=state)
         finished.warnings = list(folder.warnings)
-        folder.write_tables()
+        folder.write_tables(found.results)
         finished.wall_s = time.perf_counter() - began
     return finished
 

@@ -29,7 +29,8 @@ def result(scene: str, seed: int, outcome: str = "completed", **more: Any) -> Ro
 def test_a_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:
     with RunFolder.acquire(tmp_path / "runs" / "demo") as folder:
         assert folder.path.is_dir()
-        assert folder.completed({("a", 0): "x"}) == set()
+        assert folder.find().results == []
+        assert folder.completed({("a", 0): "x"}, []) == set()
 
 
 def test_a_folder_that_exists_is_refused_with_both_remedies(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_resuming_takes_up_the_folder_or_begins_it(tmp_path: Path) -> None:
         folder.begin_rollout("a", 1)
         folder.finish_rollout(result("a", 1))
     with RunFolder.acquire(tmp_path / "demo", resume=True) as folder:
-        assert folder.completed({("a", 1): ""}) == {("a", 1)}
+        assert folder.completed({("a", 1): ""}, folder.find().results) == {("a", 1)}
 
 
 def test_what_is_completed_are_valid_results_that_say_something_of_the_policy(
@@ -60,12 +61,11 @@ def test_what_is_completed_are_valid_results_that_say_something_of_the_policy(
         path = folder.begin_rollout("a", 4) / "result.json"
         path.write_text(result("a", 4).to_json()[:-40])
         wanted = {("a", seed): "" for seed in range(5)}
-        assert folder.completed(wanted) == {("a", 0), ("a", 1)}
-        assert folder.completed(wanted) == {("a", 0), ("a", 1)}
+        for _ in range(2):
+            assert folder.completed(wanted, folder.find().results) == {("a", 0), ("a", 1)}
         assert len(folder.warnings) == 1
         assert str(path) in folder.warnings[0]
-        assert [r.seed for r in folder.results()] == [0, 1, 2]
-        assert [r.seed for r in folder.results([("a", 2), ("a", 0), ("z", 0)])] == [2, 0]
+        assert [r.seed for r in folder.find().results] == [0, 1, 2]
 
 
 def _of(content: str, seed: int) -> RolloutResult:
@@ -77,7 +77,7 @@ def test_only_results_of_the_content_wanted_count_as_completed(tmp_path: Path) -
         for seed, content in enumerate(("x", "y", "")):
             folder.finish_rollout(_of(content, seed))
         wanted = {("a", seed): "x" for seed in range(4)}
-        assert folder.completed(wanted) == {("a", 0), ("a", 2)}
+        assert folder.completed(wanted, folder.find().results) == {("a", 0), ("a", 2)}
         assert "a/1" in folder.warnings[0]
         assert "run again" in folder.warnings[0]
 
@@ -88,8 +88,10 @@ def test_what_is_of_other_content_or_not_wanted_is_kept_aside(tmp_path: Path) ->
             (folder.begin_rollout("a", seed) / "log.mcap").write_bytes(content.encode())
             folder.finish_rollout(_of(content, seed))
         for _ in range(2):
-            folder.set_aside({("a", 0): "x" * 64, ("a", 1): "x" * 64})
-        assert [r.seed for r in folder.results()] == [0]
+            wanted = {("a", 0): "x" * 64, ("a", 1): "x" * 64}
+            stay = folder.set_aside(wanted, folder.find().results)
+            assert [r.seed for r in stay] == [0]
+        assert folder.find().results == stay
         aside = folder.path / "replaced"
         assert (aside / ("y" * 12) / "a" / "1" / "log.mcap").read_bytes() == b"y" * 64
         assert (aside / ("z" * 12) / "a" / "2" / "result.json").is_file()
@@ -231,7 +233,7 @@ def test_a_finished_run_has_its_tables(tmp_path: Path) -> None:
             folder.finish_rollout(result("line", seed), record)
         folder.begin_rollout("line", 2)
         folder.finish_rollout(result("line", 2, "policy_failed"))
-        folder.write_tables()
+        folder.write_tables(folder.find().results)
         assert pq.read_table(folder.path / "metrics.parquet").column("seed").to_pylist() == [
             0,
             1,

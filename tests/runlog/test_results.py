@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from omniloop.core.contracts import MetricValue
 from omniloop.core.errors import RunFolderError
@@ -144,6 +146,36 @@ def test_a_wrong_key_is_named(change: dict[str, Any], message: str) -> None:
     assert caught.value.where == "somewhere"
 
 
+ODD = st.sampled_from(
+    [None, 0, 7, True, 1.5, 10**400, "1.5", "x", "", [], ["b"], {}, {"a": [1, None]}]
+)  # fmt: skip
+
+
+@given(
+    st.sampled_from([None, 1.5]) | ODD,
+    st.none() | st.booleans(),
+    st.dictionaries(st.sampled_from(["reason", "details", "name", "other"]), ODD),
+)
+def test_a_score_is_refused_or_taken_as_the_schema_says(
+    value: Any, valid: bool | None, more: dict[str, Any]
+) -> None:
+    valid = value is not None if valid is None else valid
+    document = json.loads(result().to_json())
+    document["metrics"] = {"x": {"value": value, "valid": valid, **more}}
+    try:
+        expected = TypeAdapter(MetricValue).validate_python({"name": "x", "value": value, **more})
+    except ValidationError:
+        expected = None
+    if valid is not (value is not None):
+        expected = None
+    try:
+        found = RolloutResult.from_json(json.dumps(document)).metrics["x"]
+    except RunFolderError:
+        found = None
+    assert found == expected
+    assert found is None or type(found.value) in (float, type(None))
+
+
 def test_a_missing_key_is_named() -> None:
     document = json.loads(full().to_json())
     del document["session_id"]
@@ -211,6 +243,40 @@ def place(run_dir: Path, scene: str, seed: int, text: str) -> Path:
     path.parent.mkdir(parents=True)
     path.write_text(text)
     return path
+
+
+def test_results_that_are_known_are_not_read_again_but_must_be_there(tmp_path: Path) -> None:
+    for seed in range(4):
+        place(tmp_path, "a", seed, result(scene="a", seed=seed).to_json())
+    first = find_results(tmp_path)
+    again = result(scene="a", seed=1, attempts=2)
+    (tmp_path / "rollouts/a/0/result.json").write_text("not read")
+    (tmp_path / "rollouts/a/1/result.json").write_text(again.to_json())
+    (tmp_path / "rollouts/a/2/result.json").unlink()
+    (tmp_path / "rollouts/a/3/result.json").write_text("read, and damaged")
+    found = find_results(tmp_path, [r for r in first.results if r.seed in (0, 2)])
+    assert found.results == [first.results[0], again]
+    assert found.results[0] is first.results[0]
+    assert [line.split(" is ignored")[0] for line in found.damaged] == [
+        str(tmp_path / "rollouts/a/3/result.json")
+    ]
+
+
+def test_results_are_given_in_the_order_in_which_they_are_wanted(tmp_path: Path) -> None:
+    for seed in range(3):
+        place(tmp_path, "a", seed, result(scene="a", seed=seed).to_json())
+    found = find_results(tmp_path)
+    assert [r.seed for r in found.of([("a", 2), ("a", 0), ("z", 0)])] == [2, 0]
+
+
+def test_reading_results_leaves_the_garbage_collector_as_it_was(tmp_path: Path) -> None:
+    for was in (True, False):
+        (gc.enable if was else gc.disable)()
+        try:
+            find_results(tmp_path)
+            assert gc.isenabled() is was
+        finally:
+            gc.enable()
 
 
 def test_results_are_found_by_scene_and_seed_and_damaged_ones_named(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from omniloop.core.contracts import MetricValue
 from omniloop.core.errors import RunFolderError
 from omniloop.core.motion import EgoMotion
 from omniloop.core.record import RolloutRecord
-from omniloop.runlog.results import RolloutResult, write_result
+from omniloop.runlog import tables
+from omniloop.runlog.results import RolloutResult, find_results, write_result
 from omniloop.runlog.tables import (
     metrics_columns,
     timeseries_columns,
@@ -40,6 +41,14 @@ def store(run_dir: Path, *results: RolloutResult) -> None:
         write_result(path, r)
 
 
+def metrics_of(run_dir: Path) -> Path:
+    return write_metrics_parquet(run_dir, find_results(run_dir).results)
+
+
+def timeseries_of(run_dir: Path) -> Path:
+    return write_timeseries_parquet(run_dir, find_results(run_dir).results)
+
+
 def test_a_row_per_rollout_with_nulls_where_a_score_is_not_valid(tmp_path: Path) -> None:
     store(
         tmp_path,
@@ -49,7 +58,7 @@ def test_a_row_per_rollout_with_nulls_where_a_score_is_not_valid(tmp_path: Path)
             plugins={"policy": "mine"}, privileged=["actors", "map"], handover_us=7, end_us=9,
         ),
     )  # fmt: skip
-    table = pq.read_table(write_metrics_parquet(tmp_path))
+    table = pq.read_table(metrics_of(tmp_path))
     assert table.to_pylist() == [
         {
             "scene": "line", "seed": 0, "outcome": "policy_failed", "error": "too short", "stopped_by": "",
@@ -78,10 +87,10 @@ def test_a_score_named_like_a_fact_gets_a_column_of_its_own() -> None:
 
 
 def test_no_results_give_an_empty_table(tmp_path: Path) -> None:
-    table = pq.read_table(write_metrics_parquet(tmp_path))
+    table = pq.read_table(metrics_of(tmp_path))
     assert table.num_rows == 0
     assert table.column_names[:3] == ["scene", "seed", "outcome"]
-    assert pq.read_table(write_timeseries_parquet(tmp_path)).num_rows == 0
+    assert pq.read_table(timeseries_of(tmp_path)).num_rows == 0
 
 
 def driven() -> RolloutRecord:
@@ -128,7 +137,7 @@ def test_time_series_of_a_run_are_joined_by_scene_and_seed(tmp_path: Path) -> No
     for seed in (5, 2):
         folder = tmp_path / "rollouts" / "line" / str(seed)
         write_rollout_timeseries(folder, play(folder / "log.mcap", seed=seed))
-    table = pq.read_table(write_timeseries_parquet(tmp_path))
+    table = pq.read_table(timeseries_of(tmp_path))
     assert table.column("seed").to_pylist() == [2] * 5 + [5] * 5
     assert set(table.column("scene").to_pylist()) == {"line"}
     one = pq.read_table(
@@ -137,10 +146,49 @@ def test_time_series_of_a_run_are_joined_by_scene_and_seed(tmp_path: Path) -> No
     assert table.slice(5).equals(one)
 
 
+def series(count: int, seed: int, **more: Any) -> pa.Table:
+    return pa.table({
+        "scene": pa.array(["line"] * count, type=pa.string()),
+        "seed": pa.array([seed] * count, type=pa.int64()),
+        "x_m": pa.array(np.arange(count) * 0.5 + seed), **more,
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("counts", [(3, 5, 1), (10,), (10, 10), (4, 6, 0, 33, 7), (0,), (0, 2)])
+def test_a_table_written_piece_by_piece_has_the_bytes_of_one_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: tuple[int, ...]
+) -> None:
+    parts = [series(count, seed) for seed, count in enumerate(counts)]
+    for seed, part in enumerate(parts):
+        store(tmp_path, result(seed))
+        pq.write_table(part, tmp_path / "rollouts" / "line" / str(seed) / "timeseries.parquet")
+    monkeypatch.setattr(tables, "ROWS_AT_ONCE", 10)
+    path = timeseries_of(tmp_path)
+    whole = tmp_path / "whole.parquet"
+    pq.write_table(
+        pa.concat_tables(parts), whole, compression="zstd", compression_level=1, row_group_size=10
+    )
+    assert path.read_bytes() == whole.read_bytes()
+    assert pq.ParquetFile(path).num_row_groups == max(-(-sum(counts) // 10), 1)
+
+
+def test_a_time_series_with_other_columns_is_told_and_the_old_table_stays(tmp_path: Path) -> None:
+    store(tmp_path, result(0), result(1))
+    for seed, more in enumerate(({}, {"y_m": pa.array([1.0])})):
+        path = tmp_path / "rollouts" / "line" / str(seed) / "timeseries.parquet"
+        pq.write_table(series(1, seed, **more), path)
+    (tmp_path / "timeseries.parquet").write_bytes(b"before")
+    with pytest.raises(RunFolderError, match="columns differ") as caught:
+        timeseries_of(tmp_path)
+    assert caught.value.where == str(path)
+    assert (tmp_path / "timeseries.parquet").read_bytes() == b"before"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["rollouts", "timeseries.parquet"]
+
+
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         store(tmp_path / name, result(0, MetricValue("x", 0.1), MetricValue("y", None, "z")))
-        write_metrics_parquet(tmp_path / name)
+        metrics_of(tmp_path / name)
     first, second = ((tmp_path / name / "metrics.parquet").read_bytes() for name in "ab")
     assert first == second
 
@@ -150,11 +198,11 @@ def test_a_damaged_time_series_is_told(tmp_path: Path) -> None:
     path = tmp_path / "rollouts" / "line" / "5" / "timeseries.parquet"
     path.write_bytes(b"PAR1 but no more")
     with pytest.raises(RunFolderError, match="time series cannot be read") as caught:
-        write_timeseries_parquet(tmp_path)
+        timeseries_of(tmp_path)
     assert caught.value.where == str(path)
 
 
 def test_an_unwritable_table_is_told(tmp_path: Path) -> None:
     (tmp_path / "metrics.parquet").mkdir()
     with pytest.raises(RunFolderError, match=r"metrics\.parquet cannot be written"):
-        write_metrics_parquet(tmp_path)
+        metrics_of(tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import omniloop
@@ -16,24 +16,31 @@ from omniloop.runner.assemble import Setup
 _GROUPS = ("policy", "traffic", "controller", "ground", "renderer", "sync", "imperfection", "metrics")  # fmt: skip
 
 
-def rollout_content(setup: Setup, scene_id: str, seed: int) -> str:
-    """SHA-256 over what decides a rollout's result.
+def content_of(setup: Setup) -> Callable[[str, int], str]:
+    """A function of scene and seed: the SHA-256 over what decides that rollout's result.
 
     That is the scene as it is after its edits, these edits, the seed and the root seed, the
     settings that are simulated and scored (not where services are), and the versions of this
     package and of services elsewhere.
     """
-    document = {
-        "scene": scene_id,
-        "scene_sha256": setup.hashes[scene_id],
-        "edits": list(setup.edits.get(scene_id, ())),
-        "seed": seed,
+    common = jsonable({
         "settings": _settings(setup.config),
         "omniloop": omniloop.__version__,
         "services": _versions(setup.services.versions),
-    }
-    text = json.dumps(jsonable(document), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    })  # fmt: skip
+
+    def content(scene_id: str, seed: int) -> str:
+        document = {
+            **common,
+            "scene": scene_id,
+            "scene_sha256": setup.hashes[scene_id],
+            "edits": jsonable(list(setup.edits.get(scene_id, ()))),
+            "seed": seed,
+        }
+        text = json.dumps(document, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    return content
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:

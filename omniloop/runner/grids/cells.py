@@ -114,7 +114,7 @@ def run_cells(
         try:
             finished = execute(plan.configs[cell.name], listeners, told)
             if finished.results:
-                run = read_run(folder)
+                run = read_run(folder, finished.found)
                 _keep_run(finished, run)
                 done.runs[cell.name] = run
         except OmniloopError as error:
@@ -136,7 +136,7 @@ def run_cells(
 def _keep_run(finished: Finished, run: Run) -> None:
     """Leave in a cell's folder what `omniloop run` leaves."""
     if len(finished.results) > finished.resumed or not (run.path / "report.html").is_file():
-        write_report(run.path)
+        write_report(run.path, run.found)
         write_tables(run)
 
 

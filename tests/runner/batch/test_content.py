@@ -8,14 +8,14 @@ import pytest
 
 from omniloop.configs.compose import compose
 from omniloop.runner.assemble import assemble
-from omniloop.runner.batch.content import rollout_content
+from omniloop.runner.batch.content import content_of
 
 PLAIN = ["scenes.ids=curve", "renderer=none", "policy=constant_velocity"]
 
 
 def content(*settings: str, seed: int = 0) -> str:
     setup = assemble(compose([*PLAIN, *settings]))
-    return rollout_content(setup, setup.ids[0], seed)
+    return content_of(setup)(setup.ids[0], seed)
 
 
 def test_the_same_settings_have_the_same_content() -> None:
