@@ -58,22 +58,27 @@ async def train(address: str, steps: int, scene: str = "stopped_lead") -> list[f
         available_drivers=[driver], rollout_specs=[spec], n_concurrent_per_driver=4
     )
     limits = [("grpc.max_receive_message_length", 100 << 20)]  # series are long
-    async with grpc.aio.insecure_channel(address, limits) as channel:
-        simulate = channel.unary_unary(
-            "/RuntimeService/simulate", SimulationRequest.SerializeToString, SimulationReturn.FromString
-        )  # fmt: skip
-        for step in range(steps):
-            noise = rng.standard_normal(ROLLOUTS)
-            policy.mps2 = np.maximum(mean_mps2 + SPREAD_MPS2 * noise, 0.0)
-            reply = await simulate(request)
-            got = np.array([reward(returned) for returned in reply.rollout_returns])
-            advantage = (got - got.mean()) / (got.std() + 1e-6)
-            rewards.append(float(got.mean()))
-            print(f"step {step}: braking {mean_mps2:.2f} m/s2, mean reward {rewards[-1]:.3f}")
-            mean_mps2 += LEARNING_RATE * SPREAD_MPS2 * float(np.mean(advantage * noise))
-    await server.stop(None)
+    try:
+        async with grpc.aio.insecure_channel(address, limits) as channel:
+            simulate = channel.unary_unary(
+                "/RuntimeService/simulate", SimulationRequest.SerializeToString, SimulationReturn.FromString
+            )  # fmt: skip
+            for step in range(steps):
+                noise = rng.standard_normal(ROLLOUTS)
+                policy.mps2 = np.maximum(mean_mps2 + SPREAD_MPS2 * noise, 0.0)
+                reply = await simulate(request)
+                got = np.array([reward(returned) for returned in reply.rollout_returns])
+                advantage = (got - got.mean()) / (got.std() + 1e-6)
+                rewards.append(float(got.mean()))
+                print(f"step {step}: braking {mean_mps2:.2f} m/s2, mean reward {rewards[-1]:.3f}")
+                mean_mps2 += LEARNING_RATE * SPREAD_MPS2 * float(np.mean(advantage * noise))
+    finally:
+        await server.stop(None)
     return rewards
 
 
 if __name__ == "__main__":
-    asyncio.run(train(sys.argv[1], steps=8))
+    try:
+        asyncio.run(train((sys.argv + ["127.0.0.1:50050"])[1], steps=8))
+    except grpc.aio.AioRpcError as error:
+        sys.exit(f"error: {error.code().name}: {error.details()}")

@@ -185,6 +185,7 @@ class SessionInfo:
         address: Where a service that is elsewhere shall open the session; empty if it may choose.
         wire_uuid: What a driver that is elsewhere shall know the session by; empty if its client
             may choose.
+        is_retry: Whether an earlier attempt may have left a session of `wire_uuid` open there.
     """
 
     session_id: str
@@ -197,6 +198,7 @@ class SessionInfo:
     call: CallFunnel = field(default_factory=lambda: CallFunnel(""), compare=False)
     address: str = ""
     wire_uuid: str = ""
+    is_retry: bool = False
 
 
 # -------------------------------------------------------------------------- traffic

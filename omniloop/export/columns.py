@@ -87,6 +87,7 @@ def arrow_type(kind: str) -> Any:
 def arrow_array(kind: str, column: Column) -> Any:
     """An Arrow array of a column; arrays of numbers are not walked in Python."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     mask = None
     if isinstance(column, Masked):
@@ -98,4 +99,4 @@ def arrow_array(kind: str, column: Column) -> Any:
         flat = pa.array(np.ascontiguousarray(column, dtype=np.float64).reshape(-1))
         return pa.FixedSizeListArray.from_arrays(flat, WIDTHS[kind], mask=mask)
     array = pa.array(column, type=arrow_type(kind))
-    return array if mask is None else pa.compute.if_else(mask, None, array)
+    return array if mask is None else pc.if_else(mask, None, array)

@@ -14,6 +14,7 @@ from omniloop.export.files import Written, writable
 from omniloop.export.manifest import MANIFEST_NAME, Manifest, Shard, Span, read_manifest
 from omniloop.export.settings import ExportSettings, differences
 from omniloop.export.sources import Key, Source, Sources
+from omniloop.runlog.files import usable
 from omniloop.runlog.folder import RUN_YAML
 
 _PARTIAL = ".partial"
@@ -47,7 +48,7 @@ class ExportFolder:
                 belongs to a run.
         """
         _check_place(path, sources.run_dir)
-        with writable(path, "made"):
+        with usable(path, "made", "choose a writable folder with --out"):
             path.mkdir(parents=True, exist_ok=True)
         with _locked(path):
             manifest = read_manifest(path)

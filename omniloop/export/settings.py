@@ -66,7 +66,10 @@ class ExportSettings:
         if not 0 < self.incident_within_s <= 3600:
             raise _wrong("incident_within_s", self.incident_within_s, "above 0, at most 3600 s")
         if self.history > 1 and self.form != "webdataset":
-            raise _wrong("history", self.history, "left out: it is of --to webdataset")
+            raise ConfigError(
+                f"--history {self.history} is of no use to --to {self.form}", where="--history",
+                remedy="leave it out, or export --to webdataset",
+            )  # fmt: skip
 
     @property
     def shard_bytes(self) -> int:
@@ -98,5 +101,5 @@ def _shown(value: object) -> str:
 
 def _wrong(key: str, value: object, expected: str) -> ConfigError:
     return ConfigError(
-        f"'{value}' is no {option(key)}", where=option(key), remedy=f"give {expected}"
+        f"{option(key)} cannot be '{value}'", where=option(key), remedy=f"give {expected}"
     )

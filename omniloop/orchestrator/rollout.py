@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -35,7 +36,8 @@ from omniloop.orchestrator.services import Services, Sessions, open_sessions, se
 from omniloop.orchestrator.world import World
 
 _YIELD_EVERY = 4
-"""Services in this process never wait: after so many decisions others, and Ctrl-C, get in."""
+_YIELD_S = 0.02
+"""Services in this process never wait: after so many decisions, or so long, others and Ctrl-C get in."""
 
 Watch = Callable[[EgoMotion, ActorMotion], str]
 """Looks at newly committed states; a non-empty answer ends the rollout."""
@@ -55,7 +57,9 @@ async def run_rollout(
         ServiceError: another service did.
         OmniloopError: a service refused the scene or its settings.
     """
-    session = session_info(spec.session_id, spec.scene, spec.schedule, wire_uuid=spec.wire_uuid)
+    session = session_info(
+        spec.session_id, spec.scene, spec.schedule, wire_uuid=spec.wire_uuid, is_retry=spec.is_retry
+    )
     opening = open_sessions(
         services, session, spec.seeds, spec.cameras, call, addresses=spec.addresses
     )
@@ -98,6 +102,7 @@ class _Loop:
         self._ahead: tuple[int, EgoMotion, Route | None] | None = None
         self._anticipate = getattr(sessions.policy, "anticipate", None)
         self._stopped_by = ""
+        self._resumed_s = time.perf_counter()
         self._lost: list[CameraFrame] = []
         self._handlers = {
             Phase.FRAME: self._deliver,
@@ -318,8 +323,9 @@ class _Loop:
                 f"motion cannot be committed: {error}",
                 where=f"{self._spec.session_id} at {event.time_us} us",
             ) from error
-        if step.index % _YIELD_EVERY == 0:
+        if step.index % _YIELD_EVERY == 0 or time.perf_counter() - self._resumed_s > _YIELD_S:
             await asyncio.sleep(0)
+            self._resumed_s = time.perf_counter()
         if self._watch is not None and not step.warmup:
             self._stopped_by = self._watch(step.ego, step.actors)
         if self._anticipate is None or self._stopped_by:

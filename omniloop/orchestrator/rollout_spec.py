@@ -31,6 +31,7 @@ class RolloutSpec:
             left out choose.
         wire_uuid: What a driver that is elsewhere shall know its session by; empty if its client
             may choose.
+        is_retry: Whether an earlier attempt may have left that session open.
     """
 
     scene: Scene
@@ -46,6 +47,7 @@ class RolloutSpec:
     skip_services_in_warmup: bool = False
     addresses: Mapping[str, str] = field(default_factory=dict)
     wire_uuid: str = ""
+    is_retry: bool = False
 
     def latency_of(self, index: int) -> int:
         """Latency of a decision, by its number."""

@@ -112,13 +112,14 @@ def service_seeds(root_seed: int, scene_id: str, seed: int) -> dict[str, int]:
 
 
 def session_info(
-    session_id: str, scene: Scene, schedule: Schedule, seed: int = 0, wire_uuid: str = ""
-) -> SessionInfo:
+    session_id: str, scene: Scene, schedule: Schedule, seed: int = 0, wire_uuid: str = "",
+    is_retry: bool = False,
+) -> SessionInfo:  # fmt: skip
     """What a session is told of its rollout but for the funnel; `seed` is the service's own."""
     return SessionInfo(
         session_id=session_id, scene=scene, seed=seed, vehicle=scene.vehicle,
         start_us=schedule.context_start_us, handover_us=schedule.handover_us, end_us=schedule.end_us,
-        wire_uuid=wire_uuid,
+        wire_uuid=wire_uuid, is_retry=is_retry,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import shutil
+import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from grpc import StatusCode
 
 from omniloop.configs.schema import PluginConfig, RunConfig
 from omniloop.core.errors import OmniloopError
+from omniloop.runlog.files import usable
 from omniloop.runner.assemble import Setup, chosen_ids, construct, open_source
 from omniloop.runner.batch.choose import executor_for
 from omniloop.runner.batch.control import mind_memory
@@ -131,8 +133,12 @@ class Daemon:
 
         Raises:
             InputError: a service cannot be reached.
+            RunFolderError: the folder of results cannot be written.
             OmniloopError: a worker cannot be started.
         """
+        runs = self._rules.runs
+        with usable(runs, "used", "choose a writable folder with --runs"):
+            await asyncio.to_thread(_make_writable, runs)
         services = [s for name, s in self._setup.services if hasattr(s, "connect")]
         if self._needs_drivers:
             services.remove(self._setup.services.policy)
@@ -280,6 +286,16 @@ class Daemon:
         while self._batch is not None:
             mind_memory(self._batch, self._concurrency)
             await asyncio.sleep(_TICK_S)
+
+
+def _make_writable(folder: Path) -> None:
+    """Make a folder, and find out now whether anything can be made in it.
+
+    Raises:
+        OSError: it cannot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
 
 
 def _facts(setup: Setup, scene_id: str) -> SceneFacts | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 
 from omniloop.configs.schema import PluginConfig, RunConfig
 from omniloop.core.errors import OmniloopError, SceneError
+from omniloop.live.events import Event, RolloutEnded, WorkerLost
 from omniloop.orchestrator.compat import check_specs
 from omniloop.runlog.folder import RunFolder, rollout_dir
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup, construct
-from omniloop.runner.batch.content import rollout_content
+from omniloop.runner.batch.content import content_of
 from omniloop.runner.batch.engine import Batch, Request
 from omniloop.runner.batch.executor import Source
 from omniloop.runner.daemon_scenes import SharedScenes, facts_of
@@ -31,16 +33,18 @@ from omniloop.services.runtime_codec import (
     version_id,
 )
 
-_DRIVER = {"connect_timeout_s": 5.0, "timeouts_s": {"close_session": 5.0}}
-"""Settings of a request's drivers where the daemon's own policy is no remote one: a client
-waits for its error, and a cancelled rollout for its session's end."""
+log = logging.getLogger("omniloop.daemon")
+
+_DRIVER: dict[str, Any] = {"connect_timeout_s": 5.0, "timeouts_s": {"close_session": 5.0}}
+"""Settings of a request's drivers that the daemon's `policy` does not have: a client waits for its
+error, and a cancelled rollout for its session's end."""
 
 
 def request_config(base: RunConfig, asked: Asked, name: str, runs: Path) -> RunConfig:
     """The settings of a request: the daemon's, with its scenes, seeds and drivers."""
     policy = base.policy
     if asked.drivers:
-        own: dict[str, Any] = policy.arguments if policy.name == "remote" else _DRIVER
+        own = {**_DRIVER, **(policy.arguments if policy.name == "remote" else {})}
         places = {"address": ",".join(asked.drivers), "sessions": asked.sessions}
         policy = PluginConfig(name="remote", **{**own, **places})
     scenes = {"ids": asked.scene_ids, "limit": None}
@@ -92,6 +96,17 @@ class DaemonRequest:
         if self._request is not None:
             self.batch.cancel(self._request)
 
+    def tell(self, event: Event) -> None:
+        """Log what an operator should know; see `omniloop.live.events.Listener`."""
+        name = self.folder.name
+        if isinstance(event, WorkerLost):
+            log.warning(
+                "%s: %s had %s: %s", name, event.worker, ", ".join(event.rollouts), event.why
+            )
+        elif isinstance(event, RolloutEnded) and event.retry_in_s is not None:
+            result, why = event.result, (event.result.error or {}).get("what")
+            log.info("%s: %s is tried again: %s", name, result.session_id, why)
+
     async def run(self) -> tuple[Sequence[RolloutAnswer], Versions]:
         """Run everything.
 
@@ -132,10 +147,11 @@ class DaemonRequest:
         }
         folder = await asyncio.to_thread(self._open, setup, jobs)
         with folder:
+            content = content_of(setup)
             request = self._request = Request(
                 Source(folder.path.name, setup, folder), list(jobs),
-                lambda job: rollout_content(setup, job.scene_id, job.seed),
-                own=frozenset({"policy"} if self.asked.drivers else ()), wire_uuids=jobs,
+                lambda job: content(job.scene_id, job.seed),
+                (self,), own=frozenset({"policy"} if self.asked.drivers else ()), wire_uuids=jobs,
                 keep_steps=True,
             )  # fmt: skip
             self.batch.add(request)
@@ -144,9 +160,9 @@ class DaemonRequest:
             try:
                 await request.done
             finally:
-                await asyncio.to_thread(folder.write_tables)
-            results = await asyncio.to_thread(folder.results)
-        return {Job(result.scene, result.seed): result for result in results}
+                found = await asyncio.to_thread(folder.find)
+                await asyncio.to_thread(folder.write_tables, found.results)
+        return {Job(result.scene, result.seed): result for result in found.results}
 
     def _open(self, setup: Setup, jobs: dict[Job, str]) -> RunFolder:
         """In a thread: make the run's folder."""

@@ -207,7 +207,7 @@ def spec_of(setup: Setup, prepared: PreparedScene, order: Order) -> RolloutSpec:
             disturbed.ego_motion, schedule.context_start_us, schedule.end_us, seed
         ),
         skip_services_in_warmup=sync.skip_services_in_warmup, addresses=order.addresses,
-        wire_uuid=order.wire_uuid,
+        wire_uuid=order.wire_uuid, is_retry=order.attempts > 1,
     )  # fmt: skip
 
 

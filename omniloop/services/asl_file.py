@@ -37,6 +37,8 @@ _FOREIGN = (
 )
 _REMEDY = "give a rollout.asl that AlpaSim, or `omniloop convert --to asl`, has written"
 
+_ROOM = "free some space or choose a writable place, then give the same command again"
+
 
 def entry_bytes(name: str, message: Message | bytes) -> bytes:
     """A ``LogEntry`` with one field, serialised; a message may be serialised already."""
@@ -171,7 +173,7 @@ class AslWriter:
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
     def __enter__(self) -> AslWriter:
-        with usable(self._path, "written"):
+        with usable(self._path, "written", _ROOM):
             self._file = self._temporary.open("wb")
         return self
 
@@ -184,7 +186,7 @@ class AslWriter:
         data = entry_bytes(name, message)
         if len(data) > MAX_ENTRY_BYTES:
             raise ValueError(f"an entry '{name}' of {len(data)} bytes, {MAX_ENTRY_BYTES} at most")
-        with usable(self._path, "written"):
+        with usable(self._path, "written", _ROOM):
             self._file.write(_LENGTH.pack(len(data)) + data)
 
     def __exit__(
@@ -194,7 +196,7 @@ class AslWriter:
         trace: TracebackType | None,
     ) -> None:
         try:
-            with usable(self._path, "written"):
+            with usable(self._path, "written", _ROOM):
                 self._file.flush()
                 os.fsync(self._file.fileno())
                 self._file.close()

@@ -80,7 +80,8 @@ def world_of(found: Gathered, reader: AslReader, own: Scene | None) -> AslWorld:
         SceneError: `own` is not the scene of the log.
     """
     if not found.times_us:
-        raise reader.error("the log holds no actor_poses: nothing was simulated")
+        cut = f" (it is {reader.problem})" if reader.problem else ""
+        raise reader.error(f"the log holds no actor_poses: nothing was simulated{cut}")
     try:
         vehicle, rig_to_aabb = _vehicle(found)
         recorded = trajectory_from_wire(found.metadata.ego_rig_recorded_ground_truth_trajectory)

@@ -140,6 +140,7 @@ class RemotePolicy(RemoteService):
             axes = self._axes_for(connection)
             seen = [c for c in cameras if self.spec.cameras is None or c.id in self.spec.cameras]
             uuid = session.wire_uuid or new_session_uuid()
+            ended = pb.DriveSessionCloseRequest(session_uuid=uuid)
             request = pb.DriveSessionRequest(
                 session_uuid=uuid,
                 random_seed=session.seed,
@@ -151,10 +152,12 @@ class RemotePolicy(RemoteService):
             if knows_us:
                 times = (TIMES_KEY, times_to_text(session))
                 metadata = (*metadata, *session_metadata(session.session_id), times)
+            if session.wire_uuid and session.is_retry:  # a worker that died closed nothing
+                with contextlib.suppress(OmniloopError):
+                    await connection.call("close_session", ended, session.call)
             try:
                 await connection.call("start_session", request, session.call, metadata=metadata)
             except asyncio.CancelledError:  # the driver may have begun it all the same
-                ended = pb.DriveSessionCloseRequest(session_uuid=uuid)
                 with contextlib.suppress(OmniloopError):
                     await connection.call("close_session", ended, session.call)
                 raise

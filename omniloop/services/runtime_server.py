@@ -8,7 +8,7 @@ from typing import Protocol
 
 from grpc import StatusCode
 
-from omniloop.core.errors import SceneError
+from omniloop.core.errors import RunFolderError, SceneError, ServiceError
 from omniloop.services.protos import runtime_pb2 as pb
 from omniloop.services.protos.common_pb2 import Empty
 from omniloop.services.rpc import MIB, Caller, Refusal
@@ -67,14 +67,16 @@ class RuntimeServicer(Servicer):
 
         Raises:
             Refusal: the request cannot be (INVALID_ARGUMENT), names a rollout that another has
-                (ALREADY_EXISTS), or comes too late or to too many others (UNAVAILABLE,
-                RESOURCE_EXHAUSTED).
+                (ALREADY_EXISTS), comes to too many others (RESOURCE_EXHAUSTED), or too late, or
+                there are no workers or no room on disk (UNAVAILABLE).
         """
         asked = asked_of(request, caller.metadata)
         try:
             answers, versions, where = await self._runtime.simulate(asked)
         except SceneError as error:
             raise Refusal(StatusCode.INVALID_ARGUMENT, str(error)) from error
+        except (ServiceError, RunFolderError) as error:
+            raise Refusal(StatusCode.UNAVAILABLE, str(error)) from error
         reply = await asyncio.to_thread(simulation_return, request, answers, versions)
         if reply.ByteSize() > self._max_message_mib * MIB:
             raise Refusal(

@@ -77,7 +77,7 @@ def simulating(channel: grpc.Channel, count: int, *drivers: int) -> Any:
 
 def health(channel: grpc.Channel, service: str = "") -> int:
     asked = health_pb2.HealthCheckRequest(service=service)
-    status: int = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=10).status
+    status: int = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=60).status
     return status
 
 
@@ -103,11 +103,11 @@ def test_sigterm_drains_and_health_and_reflection_tell_what_runs(tmp_path: Path)
         assert "stopping" in refused.value.details()
         assert health(channel) == health(channel, "RuntimeService") == _NOT_SERVING
         assert [r.success for r in asked.result().rollout_returns] == [True] * 3
-        assert served.wait(20) == 0
+        assert served.wait(60) == 0
 
 
 def _until_begun(runs: Path) -> None:
-    end_s = time.monotonic() + 20
+    end_s = time.monotonic() + 60
     while not list(runs.glob("*/rollouts/curve/0")):
         assert time.monotonic() < end_s
         time.sleep(0.01)
@@ -129,7 +129,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             served.wait(0.5)
         served.send_signal(signal.SIGINT)
-        assert served.wait(8) == 1
+        assert served.wait(60) == 1
         assert served.stdout is not None
         assert "interrupted: 1 request(s) without an answer" in served.stdout.read()
         with contextlib.suppress(grpc.RpcError):
@@ -145,7 +145,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 )
 def test_a_daemon_that_cannot_start_says_why(words: list[str], said: str) -> None:
     failed = start("daemon", "--port", "0", "renderer=none", *words)
-    out, _ = failed.communicate(timeout=30)
+    out, _ = failed.communicate(timeout=60)
     assert (failed.returncode, said in out) == (2, True), out
 
 

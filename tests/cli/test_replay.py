@@ -12,18 +12,12 @@ from pathlib import Path
 import pytest
 
 from omniloop.runlog.digest import digest_run
+from tests.command import omniloop
 from tests.runner.replaying.altering import altered
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("renderer.width=64", "renderer.height=48", "sync.duration_s=1", "scenes.ids=curve",
          "run.wire_precision=float32")  # fmt: skip
-
-
-def omniloop(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "omniloop.cli.main", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
 
 
 @contextmanager
@@ -41,7 +35,7 @@ def served(*arguments: str | Path) -> Iterator[tuple[str, list[str]]]:
         yield line.split(" at ")[1].split(" ")[0], told
     finally:
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=60)
         told += [str(process.returncode), *out.splitlines()]
 
 

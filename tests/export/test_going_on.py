@@ -104,48 +104,51 @@ def check_listed(out: Path) -> None:
             reached[span.scene, span.seed] = span.first + span.count
 
 
-_CHILD = """
+_KILLED = """
 import os, signal, sys
 from pathlib import Path
 from omniloop.export.export import export_run
 from omniloop.export.settings import ExportSettings
-run, out, form, every, at = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]
-left, replace = [int(at)], Path.replace
-def dying(self, target):
-    left[0] -= 1
-    if left[0] == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return replace(self, target)
-Path.replace = dying
-export_run(run, out, ExportSettings(form, shard_samples=12, every=int(every)))
+import omniloop.export.to_frames, omniloop.export.to_parquet, omniloop.export.to_webdataset
+run, out = Path(sys.argv[1]), Path(sys.argv[2])
+replace = Path.replace
+for number, case in enumerate(sys.argv[3:]):
+    form, every, at = case.split()
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        continue
+    left = [int(at)]
+    def dying(self, target):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(self, target)
+    Path.replace = dying
+    export_run(run, out / str(number), ExportSettings(form, shard_samples=12, every=int(every)))
+    os._exit(0)
 """
 
 
-@pytest.mark.parametrize(("form", "at"), [("webdataset", 6), ("parquet", 9), ("frames", 5)])
-def test_a_killed_process_leaves_an_export_that_goes_on(form, at, run, whole, tmp_path):
-    choices = settings(form)
+def test_a_killed_process_leaves_an_export_that_goes_on(run, whole, tmp_path):
+    """The last is killed before anything was finished: it leaves a folder to begin in."""
+    cases = [("webdataset", 6), ("parquet", 9), ("frames", 5), ("parquet", 1)]
+    words = [f"{form} {settings(form).every} {at}" for form, at in cases]
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, run, tmp_path / "out", form, str(choices.every), str(at)],
-        cwd=ROOT, check=False, timeout=60,
+        [sys.executable, "-c", _KILLED, run, tmp_path, *words],
+        cwd=ROOT, check=True, timeout=120, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL
-    manifest = read_manifest(tmp_path / "out")
-    assert manifest is not None
-    assert not manifest.complete
-    assert manifest.shards, "it was killed before anything was finished"
-    export_run(run, tmp_path / "out", choices)
-    assert tree(tmp_path / "out") == whole[form]
-
-
-def test_a_process_killed_before_anything_was_finished_leaves_a_folder_to_begin_in(
-    run, whole, tmp_path
-):
-    command = [sys.executable, "-c", _CHILD, run, tmp_path / "out", "parquet", "1", "1"]
-    done = subprocess.run(command, cwd=ROOT, check=False, timeout=60)
-    assert done.returncode == -signal.SIGKILL
-    assert read_manifest(tmp_path / "out") is None
-    export_run(run, tmp_path / "out", settings("parquet"))
-    assert tree(tmp_path / "out") == whole["parquet"]
+    assert done.stdout.split() == [str(-signal.SIGKILL.value)] * len(cases)
+    for number, (form, at) in enumerate(cases):
+        out = tmp_path / str(number)
+        manifest = read_manifest(out)
+        if at == 1:
+            assert manifest is None
+        else:
+            assert manifest is not None
+            assert not manifest.complete
+            assert manifest.shards, "it was killed before anything was finished"
+        export_run(run, out, settings(form))
+        assert tree(out) == whole[form]
 
 
 @pytest.mark.parametrize("form", FORMS)

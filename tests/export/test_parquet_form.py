@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -290,3 +292,11 @@ def test_a_kind_is_the_arrow_type_that_the_documentation_says(out):
     decisions = pq.read_schema(out / "decisions" / "part-000000.parquet")
     assert decisions.field("local_to_rig").type == pa.list_(pa.float64(), 7)
     assert decisions.field("route_rig").type == pa.list_(pa.list_(pa.float64(), 3))
+
+
+def test_a_fresh_process_exports(run, tmp_path: Path) -> None:
+    """Parts of pyarrow that other code of a test run has imported must not be taken for granted."""
+    words = ["export", str(run), "--to", "parquet", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "omniloop.cli.main", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

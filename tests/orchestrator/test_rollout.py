@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import numpy as np
 import pytest
@@ -282,6 +283,23 @@ def test_an_empty_plan_is_accepted_in_warm_up_only():
     assert watched.record.decisions[0].dropped
     with pytest.raises(PolicyError, match="no plan after handover"):
         drive(make_scene(3.0), Bad(lambda o: Plan()), warmup_s=0.5)
+
+
+def test_a_rollout_that_is_cancelled_ends_after_the_decision_of_a_slow_policy():
+    asked = []
+
+    def slow(observation):
+        asked.append(observation.time_us)
+        if len(asked) == 2:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        time.sleep(0.025)  # never gives way, as most policies in Python
+        return straight_plan(observation, 5, 2)
+
+    with pytest.raises(asyncio.CancelledError):
+        drive(make_scene(3.0), Bad(slow))
+    assert len(asked) == 2
 
 
 def test_a_policy_may_end_the_rollout():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import Message
-from grpc import aio
+from grpc import StatusCode, aio
 
 from omniloop.configs.compose import compose
 from omniloop.core.contracts import Observation, Plan, PolicySpec
@@ -20,7 +20,7 @@ from omniloop.scenes.embedded import EmbeddedScenes
 from omniloop.services.driver_server import EgodriverServicer
 from omniloop.services.protos import runtime_pb2 as pb
 from omniloop.services.roles import servicers
-from omniloop.services.rpc import Caller, methods_of
+from omniloop.services.rpc import Caller, Refusal, methods_of
 from omniloop.services.runtime_server import RuntimeServicer
 from omniloop.services.serving import Listening, start_server
 from omniloop.services.shelf import SceneShelf
@@ -92,6 +92,18 @@ class Watched(EgodriverServicer):
         return len(self._at_present)
 
 
+class Interrupted(Watched):
+    """Cannot be reached in its first session, which is left open."""
+
+    failures = 2
+
+    async def answer(self, method: str, request: Any, caller: Caller) -> Any:
+        if method in ("drive", "close_session") and self.failures:
+            self.failures -= 1
+            raise Refusal(StatusCode.UNAVAILABLE, "interrupted")
+        return await super().answer(method, request, caller)
+
+
 class Slow:
     """Stands where it is, and thinks for long about it."""
 
@@ -107,9 +119,11 @@ class Slow:
 
 
 @contextlib.asynccontextmanager
-async def driver(policy: Any) -> AsyncIterator[tuple[Watched, int]]:
+async def driver(
+    policy: Any, served: type[Watched] = Watched
+) -> AsyncIterator[tuple[Watched, int]]:
     """Serve a policy."""
-    servicer = Watched(policy)
+    servicer = served(policy)
     server, port = await start_server([servicer], Listening())
     try:
         yield servicer, port
@@ -148,6 +162,6 @@ async def daemon(runs: Path, *settings: str, **rules: Any) -> AsyncIterator[tupl
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something holds."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)

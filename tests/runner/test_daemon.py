@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import grpc
 import numpy as np
@@ -18,18 +19,22 @@ import pytest
 from grpc import StatusCode
 
 from omniloop.configs.compose import compose
+from omniloop.core.errors import RunFolderError, ServiceError
 from omniloop.core.registry import create
 from omniloop.metrics.alpasim_steps import summed_up
 from omniloop.runlog.digest import digest_run
 from omniloop.runlog.folder import read_run_yaml
 from omniloop.runlog.results import find_results
 from omniloop.runner.assemble import Setup
+from omniloop.runner.batch.executor import WorkerDied
+from omniloop.runner.daemon_request import request_config
 from omniloop.runner.run import execute
 from omniloop.runner.step_metrics import read_step_metrics
 from omniloop.services.connection import open_channels
 from omniloop.services.protos import runtime_pb2 as pb
 from omniloop.services.protos.common_pb2 import Empty
-from tests.runner.daemon_stage import SHORT, Slow, daemon, driver, service, until
+from omniloop.services.runtime_codec import Asked, AskedRollout
+from tests.runner.daemon_stage import SHORT, Interrupted, Slow, daemon, driver, service, until
 
 
 def run(body: Coroutine[Any, Any, None]) -> None:
@@ -153,6 +158,21 @@ def test_drivers_know_their_sessions_by_the_uuids_of_the_client(tmp_path: Path) 
             assert settings["rollout_uuids"] == {
                 "curve/0": "a", "curve/1": "b", "cut_in/0": names[2],
             }  # fmt: skip
+
+    run(body())
+
+
+def test_a_rollout_that_is_tried_again_ends_the_session_that_was_left_open(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with (
+            driver(create("policy", "brake_to_stop", {}), Interrupted) as (watched, port),
+            daemon(tmp_path, "policy=remote") as (_, client),
+        ):
+            reply = await client.simulate(("curve", 1, ["mine"]), drivers=(port,))
+            assert [r.success for r in reply.rollout_returns] == [True]
+            assert (watched.began, watched.open) == (["mine", "mine"], 0)
+            (result,) = find_results(only_folder(tmp_path)).results
+            assert result.attempts == 2
 
     run(body())
 
@@ -457,3 +477,49 @@ def test_information_names_scenes_versions_and_capacities(tmp_path: Path) -> Non
         assert info.traffic_version.version_id.endswith(" log_replay")
 
     run(body())
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_taken(tmp_path: Path) -> None:
+    async def body() -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(RunFolderError, match="cannot be used: Not a directory") as caught:
+            async with daemon(tmp_path / "file" / "runs"):
+                pass
+        assert "--runs" in caught.value.remedy
+        async with daemon(tmp_path / "gone") as (_, client):
+            (tmp_path / "gone").rmdir()
+            (tmp_path / "gone").write_text("")
+            code, words = await refused(client.simulate(("curve", 1)))
+            assert (code, "gone" in words) == (StatusCode.UNAVAILABLE, True)
+
+    run(body())
+
+
+def test_a_daemon_whose_workers_cannot_be_replaced_lets_nobody_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with daemon(tmp_path) as (found, client):
+            batch = found._batch
+            assert batch is not None
+            died = WorkerDied("it died", where="here")
+            monkeypatch.setattr(batch.executor, "run", AsyncMock(side_effect=died))
+            failure = ServiceError("there is no memory for another")
+            monkeypatch.setattr(batch.executor, "replace", AsyncMock(side_effect=failure))
+            for words in ("no memory for another", "no worker is left"):
+                code, said = await refused(client.simulate(("curve", 1)))
+                assert (code, words in said) == (StatusCode.UNAVAILABLE, True)
+
+    run(body())
+
+
+@pytest.mark.parametrize("own", ["brake_to_stop", "remote"])
+def test_drivers_are_given_up_soon_unless_the_daemon_says_otherwise(own: str) -> None:
+    base = compose([*SHORT, f"policy={own}"])
+    asked = Asked((AskedRollout(0, "curve", 0, "mine"),), ("127.0.0.1:5",), 2)
+    chosen = request_config(base, asked, "name", Path("runs")).policy.arguments
+    assert (chosen["connect_timeout_s"], chosen["timeouts_s"]["close_session"]) == (5.0, 5.0)
+    if own == "remote":
+        base = compose([*SHORT, "policy=remote", "policy.connect_timeout_s=9"])
+        chosen = request_config(base, asked, "name", Path("runs")).policy.arguments
+        assert chosen["connect_timeout_s"] == 9

@@ -106,6 +106,7 @@ class Batch:
         self._pump: asyncio.Task[None] | None = None
         self._barren = 0
         self._dead: set[str] = set()
+        self._replacing = 0
 
     @property
     def executor(self) -> Executor:
@@ -115,7 +116,7 @@ class Batch:
     @property
     def is_broken(self) -> bool:
         """Whether nothing can begin any more: the workers are gone for good, or the batch broke."""
-        gone = self._barren >= _BARREN and not self.scheduler.workers()
+        gone = not self._replacing and not self.scheduler.workers()
         return gone or (self._pump is not None and self._pump.done())
 
     async def start(self) -> None:
@@ -313,6 +314,7 @@ class Batch:
             if (request := self._requests.get(name)) is not None:
                 self._tell(request, WorkerLost(worker, died.what, names))
         self._barren += any(a.attempt == 1 for a in had) or not died.began
+        self._replacing += 1
         task = asyncio.create_task(self._replace(worker, died), name="")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -331,6 +333,7 @@ class Batch:
             for request in tuple(self._requests.values()):
                 self._fail(request, error)
         finally:
+            self._replacing -= 1
             self._wake.set()
 
     def _judge_addresses(self, assignment: Assignment, result: RolloutResult) -> None:

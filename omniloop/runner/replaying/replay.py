@@ -167,7 +167,7 @@ def replay(
         batch = _Batch(folder, tolerance, out is not None, progress, len(recordings))
         asyncio.run(batch.run(setups))
         if out is not None:
-            folder.write_tables()
+            folder.write_tables(folder.find().results)
         return sorted(
             batch.done, key=lambda r: [r2.session_id for r2 in recordings].index(r.session_id)
         )
@@ -251,6 +251,10 @@ def _check_out(source: Path, out: Path) -> None:
             "a replay cannot be kept in the run that it replays", where=f"--out {out}",
             remedy="choose another folder",
         )  # fmt: skip
+    if out.exists():
+        raise RunFolderError(
+            "it is there already", where=f"--out {out}", remedy="choose another folder"
+        )
 
 
 def _score(setup: ReplaySetup) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from omniloop.runner.replaying.setup import RecordedScenes
 from omniloop.services.roles import looped_back
 from omniloop.services.shelf import SceneShelf
 
+composed = functools.cache(lambda *words: compose(words))
+"""Hydra is half of such a short run's time, and a config is frozen."""
+
 
 def played(kind: str, source: Path, **options: Any) -> ReplayedService:
     return ReplayedService(kind, {r.session_id: r for r in find_recordings(source)}, **options)
@@ -30,7 +34,7 @@ def drive_against(
     """Run what `words` say with one service answered from logs through client and server."""
     recordings = {r.session_id: r for r in find_recordings(source)}
     wire = looped_back(service.kind, service, SceneShelf(RecordedScenes(recordings)))
-    setup = assemble(compose([*words, f"run.seeds={seeds}"]))
+    setup = assemble(composed(*words, f"run.seeds={seeds}"))
     config = setup.config
     outer = imperfect(service.kind, wire, config.imperfection, config.run.root_seed)
     setup.services = setup.here = replace(setup.services, **{service.kind: outer})
