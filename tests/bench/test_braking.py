@@ -11,7 +11,7 @@ from omniloop.core import geometry
 from omniloop.core.contracts import MetricValue
 from tests.report.builders import make_record, make_result, make_scene
 
-DENSE = tuple(f"USA_US101-{k}_1_T-1" for k in (1, 2, 3, 4, 5, 6, 8, 9, 10, 11))
+DENSE = tuple(f"USA_US101-{k}_1_T-1" for k in (1, 3, 5, 8, 10))
 
 
 def test_replayed_followers_hit_an_ego_that_brakes_and_reactive_ones_do_not(
@@ -19,14 +19,14 @@ def test_replayed_followers_hit_an_ego_that_brakes_and_reactive_ones_do_not(
 ) -> None:
     where = [
         "scenes=commonroad", f"scenes.path={shared_data / 'commonroad_ngsim'}",
-        f"scenes.ids={','.join(DENSE)}",
+        f"scenes.ids={','.join(DENSE)}", "sync.duration_s=6",
     ]  # fmt: skip
     found = run(where, ["log_replay", "idm"], decel_mps2=6.0, after_s=0.0)
     assert found["table"][0] == HEAD
     rows = {row.split("|")[1].strip(): row.split("|")[2:-1] for row in found["table"][2:]}
     replayed, reactive = ([int(cell) for cell in rows[name]] for name in ("log_replay", "idm"))
     assert replayed[0] == reactive[0] == len(DENSE)
-    assert replayed[2] == len(found["hit"]["log_replay"]) >= 8
+    assert replayed[2] == len(found["hit"]["log_replay"]) >= 4
     assert reactive[2:] == [0, 0, 0]
 
 

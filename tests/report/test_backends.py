@@ -163,12 +163,13 @@ def test_edges_that_do_not_increase_are_refused(edges):
 
 
 def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
-    other = drive(tmp_path, "other", "policy=log_replay")
+    other = drive(tmp_path, "other", "policy=log_replay", "scenes.ids=curve")
     with pytest.raises(ConfigError, match="curve/0 was driven otherwise in the second run"):
         clips_of(runs / "driven", other, "other")
-    rerender(runs / "driven", tmp_path / "wide", ["renderer.width=256"])
+    seeing = drive(tmp_path, "seeing", "sync.duration_s=1", "policy=log_replay")
+    rerender(seeing, tmp_path / "wide", ["renderer.width=256"])
     with pytest.raises(ConfigError, match="128x80 and 256x80 pixels"):
-        clips_of(runs / "driven", tmp_path / "wide", "wide")
+        clips_of(seeing, tmp_path / "wide", "wide")
     elsewhere = drive(tmp_path, "elsewhere", "scenes.ids=straight_road", "sync.duration_s=1")
     with pytest.raises(ConfigError, match="no completed rollout in common"):
         clips_of(runs / "driven", elsewhere, "elsewhere")
@@ -176,11 +177,7 @@ def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
     with pytest.raises(ConfigError, match="no rollout holds frames"):
         clips_of(blind[0], blind[1], "blind")
     with pytest.raises(ConfigError, match="the frames are not the same ones"):
-        clips_of(
-            drive(tmp_path, "seeing", "sync.duration_s=1", "policy=log_replay"),
-            same_states(tmp_path),
-            "slow",
-        )
+        clips_of(seeing, same_states(tmp_path), "slow")
     with pytest.raises(RunFolderError, match="does not exist"):
         clips_of(runs / "driven", tmp_path / "nowhere", "nowhere")
 

@@ -46,30 +46,48 @@ def read(path: Path) -> Decoded:
 
 @pytest.fixture(scope="module")
 def record() -> RolloutRecord:
-    return make_record(make_scene(seconds=4.0))
+    return make_record(make_scene(seconds=3.0))
 
 
 def close_to(pixel: np.ndarray, color: tuple[int, int, int], within: int = 24) -> bool:
     return bool(np.abs(pixel.astype(int) - color).max() <= within)
 
 
-def test_every_frame_is_in_the_file_at_its_time(tmp_path: Path, record: RolloutRecord) -> None:
+def test_a_video_shows_camera_map_plan_and_incident_at_their_times(
+    tmp_path: Path, record: RolloutRecord
+) -> None:
+    """One encoded video, looked at from all sides."""
+    hit = Incident(
+        START_US + 2_000_000, START_US + 2_400_000, "collision", "front collision", "", True
+    )
     frames = make_frames(record)
-    count = write_video(tmp_path / "v.mp4", record, frames)
+    count = write_video(tmp_path / "v.mp4", record, frames, incidents=[hit])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["v.mp4"]
     decoded = read(tmp_path / "v.mp4")
-    assert count == len(decoded.images) == len(frames) == 41
+    assert count == len(frames)
+    every_frame_is_in_the_file_at_its_time(decoded, frames)
+    the_index_is_at_the_front_of_the_file((tmp_path / "v.mp4").read_bytes())
+    camera_picture_and_map_stand_beside_each_other(decoded.images)
+    the_header_says_warm_up_then_closed_loop(decoded.images)
+    an_incident_raises_its_flag_at_its_time(decoded.images)
+    bare = replace(record, decisions=())
+    write_video(tmp_path / "bare.mp4", bare, frames[:21])
+    the_plan_is_drawn_into_the_camera_picture(decoded, read(tmp_path / "bare.mp4"))
+
+
+def every_frame_is_in_the_file_at_its_time(decoded: Decoded, frames: list[CameraFrame]) -> None:
+    assert len(decoded.images) == len(frames) == 31
     assert decoded.size == (1280, HEADER_PX + 440 + TIMELINE_PX)
     assert (decoded.codec, decoded.pixels) == ("h264", "yuv420p")
     expected = [(f.capture_us - START_US) / 1e6 for f in frames]
     np.testing.assert_allclose(decoded.pts_s, expected, atol=1e-4)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["v.mp4"]
 
 
-def test_camera_picture_and_map_stand_beside_each_other(
-    tmp_path: Path, record: RolloutRecord
-) -> None:
-    write_video(tmp_path / "v.mp4", record, make_frames(record))
-    images = read(tmp_path / "v.mp4").images
+def the_index_is_at_the_front_of_the_file(data: bytes) -> None:
+    assert 0 < data.index(b"moov") < data.index(b"mdat")
+
+
+def camera_picture_and_map_stand_beside_each_other(images: list[np.ndarray]) -> None:
     for k in (2, 30):
         shade = 40 + 2 * k
         assert close_to(images[k][HEADER_PX + 60, 400], (shade, shade, shade), 10)
@@ -77,32 +95,21 @@ def test_camera_picture_and_map_stand_beside_each_other(
     assert close_to(images[30][ego[1], ego[0]], DARK.ego, 40)
 
 
-def test_the_plan_is_drawn_into_the_camera_picture(tmp_path: Path, record: RolloutRecord) -> None:
-    write_video(tmp_path / "v.mp4", record, make_frames(record))
-    bare = replace(record, decisions=())
-    write_video(tmp_path / "bare.mp4", bare, make_frames(record))
-    with_plan, without = (read(tmp_path / name).images[30] for name in ("v.mp4", "bare.mp4"))
+def the_plan_is_drawn_into_the_camera_picture(planned: Decoded, bare: Decoded) -> None:
+    with_plan, without = (video.images[18] for video in (planned, bare))
     camera = (slice(HEADER_PX, HEADER_PX + 440), slice(0, 800))
     change = np.abs(with_plan[camera].astype(int) - without[camera].astype(int)).max(axis=2)
     assert change[320:, 350:450].min() > 20  # on the ground ahead
     assert change[:180].max() < 12  # not in the sky
 
 
-def test_the_header_says_warm_up_then_closed_loop(tmp_path: Path, record: RolloutRecord) -> None:
-    write_video(tmp_path / "v.mp4", record, make_frames(record))
-    images = read(tmp_path / "v.mp4").images
+def the_header_says_warm_up_then_closed_loop(images: list[np.ndarray]) -> None:
     corner = (20, 1280 - 16 - 117)
     assert close_to(images[9][corner], DARK.warmup)
     assert close_to(images[10][corner], DARK.closed_loop)
 
 
-def test_an_incident_raises_its_flag_at_its_time(tmp_path: Path, record: RolloutRecord) -> None:
-    hit = Incident(
-        START_US + 2_000_000, START_US + 2_400_000, "collision", "front collision", "", True
-    )
-    write_video(tmp_path / "v.mp4", record, make_frames(record), incidents=[hit])
-    images = read(tmp_path / "v.mp4").images
-
+def an_incident_raises_its_flag_at_its_time(images: list[np.ndarray]) -> None:
     def red(image: np.ndarray) -> int:
         header = image[:HEADER_PX].astype(int)
         return int((np.abs(header - DARK.contact).max(axis=2) < 40).sum())
@@ -112,23 +119,23 @@ def test_an_incident_raises_its_flag_at_its_time(tmp_path: Path, record: Rollout
 
 
 def test_without_frames_the_map_alone_is_shown_at_10_hz(tmp_path: Path) -> None:
-    record = make_record(make_scene(seconds=3.0), camera=False)
+    record = make_record(make_scene(seconds=1.6), camera=False)
     count = write_video(tmp_path / "v.mp4", record)
     decoded = read(tmp_path / "v.mp4")
-    assert count == len(decoded.images) == 31
+    assert count == len(decoded.images) == 17
     np.testing.assert_allclose(np.diff(decoded.pts_s), 0.1, atol=1e-4)
     assert decoded.size == (1280, HEADER_PX + 640 + TIMELINE_PX)
     ego = (640, HEADER_PX + round(0.66 * 640))
-    assert close_to(decoded.images[20][ego[1], ego[0]], DARK.ego, 40)
+    assert close_to(decoded.images[12][ego[1], ego[0]], DARK.ego, 40)
 
 
 def test_a_frame_that_was_never_delivered_leaves_a_gap_in_time(
     tmp_path: Path, record: RolloutRecord
 ) -> None:
-    frames = make_frames(record)
+    frames = make_frames(record)[:18]
     write_video(tmp_path / "v.mp4", record, [*frames[:10], *frames[13:]])
     pts = read(tmp_path / "v.mp4").pts_s
-    assert len(pts) == 38
+    assert len(pts) == 15
     np.testing.assert_allclose(pts[8:12], [0.8, 0.9, 1.3, 1.4], atol=1e-4)
 
 
@@ -145,12 +152,6 @@ def test_frames_are_read_one_by_one_as_they_are_encoded(
     write_video(tmp_path / "v.mp4", record, stream())  # type: ignore[arg-type]
     assert not writing[0]
     assert all(writing[10:])  # the encoder holds back a few
-
-
-def test_the_index_is_at_the_front_of_the_file(tmp_path: Path, record: RolloutRecord) -> None:
-    write_video(tmp_path / "v.mp4", record, make_frames(record))
-    data = (tmp_path / "v.mp4").read_bytes()
-    assert 0 < data.index(b"moov") < data.index(b"mdat")
 
 
 def test_the_same_rollout_gives_the_same_bytes(tmp_path: Path, record: RolloutRecord) -> None:
@@ -253,7 +254,7 @@ def test_a_log_that_is_cut_off_gives_what_it_holds(tmp_path: Path, record: Rollo
     data = log.read_bytes()
     log.write_bytes(data[: int(len(data) * 0.6)])
     count = video_from_log(log, tmp_path / "v.mp4")
-    assert 0 < count < 3 * 41
+    assert 0 < count < 3 * 31
     assert len(read(tmp_path / "v.mp4").images) == count
 
 

@@ -13,8 +13,8 @@ from omniloop.runner.run import execute
 
 EVERYTHING = (
     "scenes.ids=cut_in,crossing_pedestrian", "scenes.edit=recipe:hard_brake,recipe:night_rain",
-    "traffic=idm", "controller=mpc", "imperfection=all", "renderer.width=160", "renderer.height=96",
-    "sync.duration_s=5", "run.seeds=2",
+    "traffic=idm", "controller=mpc", "imperfection=all", "renderer.width=64", "renderer.height=48",
+    "sync.duration_s=2.5", "run.seeds=2",
 )  # fmt: skip
 
 
@@ -28,7 +28,10 @@ def alone(tmp_path_factory):
     return run(folder, "alone", "run.concurrency=1"), folder / "alone"
 
 
-@pytest.mark.parametrize("renderer", [(), ("renderer.chunk=0", "renderer.fps=10")])
+BY_FRAME = ("renderer.chunk=0", "renderer.fps=10", "sync.duration_s=1.5")
+
+
+@pytest.mark.parametrize("renderer", [(), BY_FRAME])
 def test_the_same_bytes_whatever_the_concurrency(tmp_path, alone, renderer):
     wanted = alone[1]
     if renderer:

@@ -18,10 +18,10 @@ from omniloop.runlog.reader import LogReader, iter_frames
 from omniloop.runlog.record import read_record
 from omniloop.runlog.results import read_results
 from omniloop.runner.frozen import renderer_settings
-from omniloop.runner.rerender import rerender
+from omniloop.runner.rerender import Rerendered, rerender
 from omniloop.runner.run import execute
 
-SMALL = ("renderer.width=96", "renderer.height=64", "scenes.ids=curve,straight_road")
+SMALL = ("renderer.width=64", "renderer.height=48", "scenes.ids=curve,straight_road")
 LEAVES = ("policy=constant_velocity", "sync.duration_s=4")
 
 
@@ -32,108 +32,30 @@ def drive(folder: Path, *settings: str, name: str = "run") -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return drive(tmp_path_factory.mktemp("driven"), *LEAVES)
+    return drive(tmp_path_factory.mktemp("driven"), *LEAVES, "run.concurrency=4")
+
+
+@pytest.fixture(scope="module")
+def worse(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Rerendered:
+    """That run drawn again by another renderer."""
+    return rerender(run, tmp_path_factory.mktemp("drawn") / "worse", ["renderer=degraded"])
 
 
 def log_of(run_dir: Path, scene: str = "curve") -> Path:
     return run_dir / "rollouts" / scene / "0" / "log.mcap"
 
 
-def test_the_runs_own_renderer_gives_the_same_images_and_the_same_digest(run, tmp_path):
-    done = rerender(run, tmp_path / "again")
+def test_the_runs_own_renderer_gives_the_same_and_goes_on_where_it_left_off(run, tmp_path):
+    out = tmp_path / "again"
+    done = rerender(run, out)
     assert done.exit_code == 0
-    assert digest_run(tmp_path / "again") == digest_run(run)
+    assert digest_run(out) == digest_run(run)
     frames = list(iter_frames(log_of(run)))
     assert len(frames) > 100
-    again = list(iter_frames(log_of(tmp_path / "again")))
+    again = list(iter_frames(log_of(out)))
     assert [(f.camera_id, f.capture_us, f.available_us, f.image) for f in frames] == [
         (f.camera_id, f.capture_us, f.available_us, f.image) for f in again
     ]
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        ("renderer.chunk=0", "renderer.fps=10", "sync.duration_s=2"),
-        ("sync=postfetch", "sync.decisions_per_chunk=2", "sync.duration_s=2"),
-        ("imperfection=all", "run.wire_precision=float32", "sync.duration_s=2"),
-    ],
-)
-def test_so_it_does_frame_by_frame_in_postfetch_and_when_everything_is_disturbed(
-    tmp_path, settings
-):
-    driven = drive(tmp_path, *settings)
-    rerender(driven, tmp_path / "again")
-    assert digest_run(tmp_path / "again") == digest_run(driven)
-
-
-def test_another_renderer_changes_the_images_and_nothing_else(run, tmp_path):
-    done = rerender(run, tmp_path / "worse", ["renderer=degraded"])
-    first, second = log_of(run), log_of(tmp_path / "worse")
-    one, two = read_record(first), read_record(second)
-    for name in ("times_us", "local_to_rig", "dynamics"):
-        assert np.array_equal(getattr(one.ego, name), getattr(two.ego, name))
-    assert np.array_equal(one.actors.local_to_aabb, two.actors.local_to_aabb)
-    assert len(one.decisions) == len(two.decisions) > 0
-    images = [[f.image for f in iter_frames(log)] for log in (first, second)]
-    changed = [a != b for a, b in zip(*images, strict=True)]
-    assert any(changed)
-    assert not changed[0]  # the warm-up is on the path
-    before, after = read_results(run)[0], done.results[0]
-    assert after.metrics == before.metrics
-    assert after.frames == before.frames
-    assert (after.plugins["renderer"], before.plugins["renderer"]) == ("degraded", "rasterizer")
-    # A hand's breadth off the path an effect may be less than a level.
-    assert 0 <= after.facts["renderer"]["distance"]["degraded"] - sum(changed) <= 2
-    assert set(after.timings["services"]) == {"renderer.open", "renderer.render", "renderer.close"}
-    assert "drawn by degraded on states driven with rasterizer" in after.notices[-1]
-
-
-def test_the_new_folder_is_a_runs_and_says_where_it_comes_from(run, tmp_path):
-    rerender(run, tmp_path / "worse", ["renderer=degraded"])
-    document = read_run_yaml(tmp_path / "worse")
-    assert document["rerendered"] == {"run": str(run), "renderer": "rasterizer"}
-    assert document["config"]["renderer"]["name"] == "degraded"
-    assert document["config"]["renderer"]["width"] == 96
-    header = LogReader(log_of(tmp_path / "worse")).header()
-    assert header.plugins["renderer"] == "degraded"
-    assert header.config["rerendered_from"] == "rasterizer"
-    assert (tmp_path / "worse" / "metrics.parquet").is_file()
-    assert (log_of(tmp_path / "worse").parent / "timeseries.parquet").is_file()
-
-
-def test_what_was_drawn_again_can_be_drawn_again(run, tmp_path):
-    rerender(run, tmp_path / "worse", ["renderer=degraded"])
-    done = rerender(tmp_path / "worse", tmp_path / "back", ["renderer=rasterizer"])
-    assert digest_run(tmp_path / "back") == digest_run(run)
-    assert read_run_yaml(tmp_path / "back")["rerendered"]["renderer"] == "rasterizer"
-    notes = [n for n in done.results[0].notices if "drawn by" in n]
-    assert notes == ["the frames are drawn by rasterizer on states driven with rasterizer"]
-
-
-def test_the_same_bytes_whatever_the_concurrency(run, tmp_path):
-    names = ("a", "b")
-    for name, count in zip(names, (1, 4), strict=True):
-        copy = tmp_path / f"run_{name}"
-        shutil.copytree(run, copy)
-        text = (copy / "run.yaml").read_text()
-        (copy / "run.yaml").write_text(text.replace("concurrency: auto", f"concurrency: {count}"))
-        rerender(copy, tmp_path / name, ["renderer=degraded"])
-    for scene in ("curve", "straight_road"):
-        one, two = (log_of(tmp_path / name, scene).read_bytes() for name in names)
-        assert one == two
-
-
-def test_a_chunked_run_is_drawn_frame_by_frame_by_a_renderer_without_chunks(run, tmp_path):
-    done = rerender(run, tmp_path / "single", ["renderer.chunk=0"])
-    assert done.exit_code == 0
-    images = [[f.image for f in iter_frames(log_of(r))] for r in (run, tmp_path / "single")]
-    assert images[0] == images[1]
-
-
-def test_it_goes_on_where_it_left_off(run, tmp_path):
-    out = tmp_path / "again"
-    rerender(run, out)
     kept = log_of(out, "straight_road").stat().st_mtime_ns
     (log_of(out).parent / "result.json").unlink()
     with pytest.raises(RunFolderError, match="exists already"):
@@ -143,6 +65,87 @@ def test_it_goes_on_where_it_left_off(run, tmp_path):
     assert drawn == [("curve", 1, 1)]
     assert [r.scene for r in done.results] == ["curve", "straight_road"]
     assert log_of(out, "straight_road").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("sync=postfetch", "sync.decisions_per_chunk=2"),
+        ("imperfection=all", "run.wire_precision=float32"),
+    ],
+)
+def test_so_it_does_in_postfetch_and_when_everything_is_disturbed(tmp_path, settings):
+    driven = drive(tmp_path, *settings, "sync.duration_s=1.2")
+    rerender(driven, tmp_path / "again")
+    assert digest_run(tmp_path / "again") == digest_run(driven)
+
+
+def test_so_it_does_frame_by_frame_where_a_chunked_renderer_is_refused(tmp_path):
+    driven = drive(tmp_path, "renderer.chunk=0", "renderer.fps=10", "sync.duration_s=1.2")
+    rerender(driven, tmp_path / "again")
+    assert digest_run(tmp_path / "again") == digest_run(driven)
+    with pytest.raises(ConfigError, match="asked for frame by frame"):
+        rerender(driven, tmp_path / "out", ["renderer.chunk=8"])
+
+
+def test_another_renderer_changes_the_images_and_nothing_else(run, worse):
+    first, second = log_of(run), log_of(worse.run_dir)
+    one, two = read_record(first), read_record(second)
+    for name in ("times_us", "local_to_rig", "dynamics"):
+        assert np.array_equal(getattr(one.ego, name), getattr(two.ego, name))
+    assert np.array_equal(one.actors.local_to_aabb, two.actors.local_to_aabb)
+    assert len(one.decisions) == len(two.decisions) > 0
+    images = [[f.image for f in iter_frames(log)] for log in (first, second)]
+    changed = [a != b for a, b in zip(*images, strict=True)]
+    assert any(changed)
+    assert not changed[0]  # the warm-up is on the path
+    before, after = read_results(run)[0], worse.results[0]
+    assert after.metrics == before.metrics
+    assert after.frames == before.frames
+    assert (after.plugins["renderer"], before.plugins["renderer"]) == ("degraded", "rasterizer")
+    # A hand's breadth off the path an effect may be less than a level.
+    assert 0 <= after.facts["renderer"]["distance"]["degraded"] - sum(changed) <= 2
+    assert set(after.timings["services"]) == {"renderer.open", "renderer.render", "renderer.close"}
+    assert "drawn by degraded on states driven with rasterizer" in after.notices[-1]
+
+
+def test_the_new_folder_is_a_runs_and_says_where_it_comes_from(run, worse):
+    document = read_run_yaml(worse.run_dir)
+    assert document["rerendered"] == {"run": str(run), "renderer": "rasterizer"}
+    assert document["config"]["renderer"]["name"] == "degraded"
+    assert document["config"]["renderer"]["width"] == 64
+    header = LogReader(log_of(worse.run_dir)).header()
+    assert header.plugins["renderer"] == "degraded"
+    assert header.config["rerendered_from"] == "rasterizer"
+    assert (worse.run_dir / "metrics.parquet").is_file()
+    assert (log_of(worse.run_dir).parent / "timeseries.parquet").is_file()
+
+
+def test_what_was_drawn_again_can_be_drawn_again(run, worse, tmp_path):
+    done = rerender(worse.run_dir, tmp_path / "back", ["renderer=rasterizer"])
+    assert digest_run(tmp_path / "back") == digest_run(run)
+    assert read_run_yaml(tmp_path / "back")["rerendered"]["renderer"] == "rasterizer"
+    notes = [n for n in done.results[0].notices if "drawn by" in n]
+    assert notes == ["the frames are drawn by rasterizer on states driven with rasterizer"]
+
+
+def test_the_same_bytes_whatever_the_concurrency(run, worse, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    text = (copy / "run.yaml").read_text()
+    assert text.count("concurrency: 4") == 1
+    (copy / "run.yaml").write_text(text.replace("concurrency: 4", "concurrency: 1"))
+    rerender(copy, tmp_path / "one", ["renderer=degraded"])
+    for scene in ("curve", "straight_road"):
+        one, four = (log_of(r, scene).read_bytes() for r in (tmp_path / "one", worse.run_dir))
+        assert one == four
+
+
+def test_a_chunked_run_is_drawn_frame_by_frame_by_a_renderer_without_chunks(run, tmp_path):
+    done = rerender(run, tmp_path / "single", ["renderer.chunk=0"])
+    assert done.exit_code == 0
+    images = [[f.image for f in iter_frames(log_of(r))] for r in (run, tmp_path / "single")]
+    assert images[0] == images[1]
 
 
 def test_a_run_is_never_drawn_into_itself(run):
@@ -155,7 +158,7 @@ def test_a_run_is_never_drawn_into_itself(run):
 
 def test_rollouts_that_failed_are_left_out_and_named(tmp_path):
     driven = drive(
-        tmp_path, "policy=tests.plugins:FailsOnSeedOne", "run.seeds=2", "sync.duration_s=2"
+        tmp_path, "policy=tests.plugins:FailsOnSeedOne", "run.seeds=2", "sync.duration_s=1.5"
     )
     done = rerender(driven, tmp_path / "again")
     assert [r.seed for r in done.results] == [0, 0]
@@ -190,12 +193,6 @@ def test_a_renderer_that_does_not_fit_is_refused_before_anything_is_written(
         rerender(run, tmp_path / "out", settings)
     assert says in str(caught.value)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_chunked_renderer_refuses_frames_that_were_asked_for_one_by_one(tmp_path):
-    driven = drive(tmp_path, "renderer.chunk=0", "renderer.fps=10", "sync.duration_s=1")
-    with pytest.raises(ConfigError, match="asked for frame by frame"):
-        rerender(driven, tmp_path / "out", ["renderer.chunk=8"])
 
 
 def test_a_run_without_frames_is_refused(tmp_path):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from omniloop.runlog.digest import digest_run
 from omniloop.runlog.folder import read_run_yaml
 from omniloop.runlog.results import read_results
 from omniloop.runner.rescore import rescore
-from omniloop.runner.run import execute
+from omniloop.runner.run import Finished, execute
 from omniloop.runner.suite import content_sha256, load_suite
 from omniloop.runner.suite_diff import read_side, suite_differences
 from omniloop.scenes.native import scene_hash, write_bundle
@@ -40,6 +41,19 @@ def run(folder: Path, suite: str | Path, *settings: str, name: str = "run"):
 
 def sha256(folder: Path, text: str, name: str = "mine") -> str:
     return load_suite(compose([f"suite={suite_file(folder, text, name)}"])).sha256
+
+
+@pytest.fixture(scope="module")
+def driven(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A run of that suite, whose file lies beside it."""
+    folder = tmp_path_factory.mktemp("suite")
+    return run(folder, suite_file(folder))
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The hash of that suite."""
+    return sha256(tmp_path_factory.mktemp("known"), TEXT)
 
 
 def test_smoke_runs_from_end_to_end(tmp_path):
@@ -78,8 +92,7 @@ def test_the_hash_is_that_of_canonical_json(tmp_path):
     assert resolved.sha256 == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_a_run_of_no_suite_says_so_and_has_the_same_digest(tmp_path):
-    run(tmp_path, suite_file(tmp_path, TEXT), name="suite")
+def test_a_run_of_no_suite_says_so_and_has_the_same_digest(tmp_path, driven):
     plain = execute(
         compose(
             ["renderer=none", "sync.duration_s=1", "scenes.ids=curve", f"run.dir={tmp_path}",
@@ -88,18 +101,17 @@ def test_a_run_of_no_suite_says_so_and_has_the_same_digest(tmp_path):
     )  # fmt: skip
     assert plain.results[0].suite is None
     assert "suite" not in read_run_yaml(tmp_path / "plain")
-    assert digest_run(tmp_path / "plain")[0] in digest_run(tmp_path / "suite")
+    assert digest_run(tmp_path / "plain")[0] in digest_run(driven.run_dir)
     with pytest.raises(RunFolderError, match="the run is of no suite"):
         read_side(str(tmp_path / "plain"))
 
 
-def test_the_hash_knows_neither_names_nor_order_nor_the_policy(tmp_path):
-    base = sha256(tmp_path, TEXT)
+def test_the_hash_knows_neither_names_nor_order_nor_the_policy(tmp_path, known):
     lines = TEXT.splitlines(keepends=True)
-    assert sha256(tmp_path, "".join([lines[0], lines[2], lines[1], *lines[3:]]), "turned") == base
-    assert sha256(tmp_path, TEXT + "description: other\nversion: 2\n") == base
+    assert sha256(tmp_path, "".join([lines[0], lines[2], lines[1], *lines[3:]]), "turned") == known
+    assert sha256(tmp_path, TEXT + "description: other\nversion: 2\n") == known
     config = compose([f"suite={suite_file(tmp_path)}", "policy=log_replay", "traffic=idm"])
-    assert load_suite(config).sha256 == base
+    assert load_suite(config).sha256 == known
 
 
 @pytest.mark.parametrize(
@@ -112,14 +124,15 @@ def test_the_hash_knows_neither_names_nor_order_nor_the_policy(tmp_path):
         TEXT.replace("renderer: none", "sync.warmup_s: 1"),
     ],
 )  # fmt: skip
-def test_what_is_measured_changes_the_hash(tmp_path, changed):
-    assert sha256(tmp_path, changed) != sha256(tmp_path, TEXT)
+def test_what_is_measured_changes_the_hash(tmp_path, known, changed):
+    assert sha256(tmp_path, changed) != known
 
 
 def test_a_metric_at_its_default_has_the_same_hash_as_when_it_is_written_out(tmp_path):
     written = "metrics: {offroad: {tolerance_m: 0.3}}\n"
-    assert sha256(tmp_path, TEXT + "metrics: {offroad: }\n") == sha256(tmp_path, TEXT + written)
-    assert sha256(tmp_path, TEXT + written) != sha256(tmp_path, TEXT + written.replace("3", "4"))
+    given = sha256(tmp_path, TEXT + written)
+    assert sha256(tmp_path, TEXT + "metrics: {offroad: }\n") == given
+    assert given != sha256(tmp_path, TEXT + written.replace("3", "4"))
 
 
 def test_a_scene_that_is_too_short_is_excluded_and_still_counts(tmp_path):
@@ -141,9 +154,8 @@ def test_an_edit_that_does_not_fit_excludes_its_scene_and_the_suite_tells(tmp_pa
     assert load_suite(compose([f"suite={tmp_path / 'mine.yaml'}"])).content == content
 
 
-def test_two_sources_run_as_one_and_bundles_keep_the_hash(tmp_path):
-    path = suite_file(tmp_path)
-    setup = run(tmp_path, path).setup
+def test_two_sources_run_as_one_and_bundles_keep_the_hash(tmp_path, driven):
+    setup = driven.setup
     for scene_id in setup.ids:
         write_bundle(setup.source.load(scene_id), tmp_path / "bundles" / f"{scene_id}.zip")
     head, tail = TEXT.partition("scenes:\n")[0], TEXT[TEXT.index("settings") :]
@@ -153,7 +165,7 @@ def test_two_sources_run_as_one_and_bundles_keep_the_hash(tmp_path):
     )
     other = run(tmp_path, suite_file(tmp_path, text, "bundled"), name="other")
     assert other.setup.suite.sha256 == setup.suite.sha256
-    assert digest_run(tmp_path / "run") == digest_run(tmp_path / "other")
+    assert digest_run(driven.run_dir) == digest_run(tmp_path / "other")
 
 
 def test_two_real_sources_run_as_one(tmp_path, shared_data):
@@ -179,17 +191,17 @@ def compose_ids(source: str, folder: Path) -> list[str]:
     return chosen_ids(config, open_source(config))
 
 
-def test_a_run_goes_on_only_with_the_suite_that_it_began_with(tmp_path):
+def test_a_run_goes_on_only_with_the_suite_that_it_began_with(tmp_path, driven):
+    shutil.copytree(driven.run_dir, tmp_path / "run")
     path = suite_file(tmp_path)
-    run(tmp_path, path)
     assert run(tmp_path, path, "run.resume=true").resumed == 2
     suite_file(tmp_path, TEXT + "seeds: 2\n")
     with pytest.raises(RunFolderError, match=r"suite\.sha256"):
         run(tmp_path, path, "run.resume=true")
 
 
-def test_a_scene_keeps_its_id_in_its_bundle(tmp_path):
-    setup = run(tmp_path, suite_file(tmp_path)).setup
+def test_a_scene_keeps_its_id_in_its_bundle(driven):
+    setup = driven.setup
     scene = setup.source.load("curve-cut_in")
     assert scene.id == "curve-cut_in"
     assert scene_hash(scene) == setup.hashes["curve-cut_in"]

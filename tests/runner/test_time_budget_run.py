@@ -40,7 +40,7 @@ class Scraper:
 
     def tell(self, event: Event) -> None:
         if isinstance(event, RolloutEnded):
-            with urllib.request.urlopen(f"http://{HOST}:{self.port}/metrics", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{HOST}:{self.port}/metrics", timeout=30) as answer:
                 self.found.append(answer.read().decode())
 
 
@@ -126,7 +126,7 @@ def test_it_can_be_scraped_while_it_goes_and_not_after(slow: Ran) -> None:
     told = last.split("omniloop_rollout_duration_seconds_count ")[1]
     assert 1 <= float(told.split()[0]) <= 4
     with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(f"http://{HOST}:{slow.scraper.port}/metrics", timeout=5)
+        urllib.request.urlopen(f"http://{HOST}:{slow.scraper.port}/metrics", timeout=30)
 
 
 def test_the_page_and_the_command_say_it(slow: Ran) -> None:

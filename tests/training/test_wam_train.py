@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -36,17 +37,28 @@ def settings(**changes):
     return TrainConfig(**{**given, **changes})
 
 
+FULL = settings(steps=300, batch=8, autoencoder_steps=20)
+
+
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
-    """A training of 300 steps with what it said on the way."""
+    """A training of 300 steps with what it said on the way: one for all that is asked of it."""
     said = []
     out = tmp_path_factory.mktemp("trained")
-    config = settings(steps=300, batch=8, autoencoder_steps=20)
-    path = train(data, out, config, lambda *told: said.append(told))
+    path = train(data, out, FULL, lambda *told: said.append(told))
     return path, said, json.loads((out / "metrics.json").read_text())
 
 
-def test_losses_fall_and_the_model_beats_constant_velocity_by_its_eyes(trained):
+def test_a_training_learns_and_says_what_it_did_and_is_left_alone(trained, data):
+    losses_fall_and_the_model_beats_constant_velocity_by_its_eyes(trained)
+    constant_velocity_is_scored_by_hand(trained)
+    progress_names_stages_in_their_order_and_ends_each(trained)
+    the_checkpoint_drives_and_knows_what_it_was_trained_on(trained)
+    the_card_states_losses_errors_and_the_training_set(trained)
+    the_folder_is_left_alone_unless_it_is_resumed(trained, data)
+
+
+def losses_fall_and_the_model_beats_constant_velocity_by_its_eyes(trained):
     _, _, metrics = trained
     first, last = metrics["training"][0], metrics["training"][-1]
     assert last["plan_loss"] < 0.6 * first["plan_loss"]
@@ -56,13 +68,13 @@ def test_losses_fall_and_the_model_beats_constant_velocity_by_its_eyes(trained):
     assert scores["ade_6.4s/zero"] < 0.6 * scores["ade_6.4s/black"]
 
 
-def test_constant_velocity_is_scored_by_hand(trained):
+def constant_velocity_is_scored_by_hand(trained):
     """The toy's plans bend aside by 0.3 t^2 metres."""
     wanted = np.mean(0.3 * (0.1 * np.arange(1, 17)) ** 2)
     assert trained[2]["validation"]["ade_1.6s/constant_velocity"] == pytest.approx(wanted, rel=1e-4)
 
 
-def test_progress_names_stages_in_their_order_and_ends_each(trained):
+def progress_names_stages_in_their_order_and_ends_each(trained):
     stages = list(dict.fromkeys(stage for stage, _, _ in trained[1]))
     assert stages == ["autoencoder", "encode train", "encode val", "train", "evaluate"]
     for stage in stages:
@@ -71,20 +83,30 @@ def test_progress_names_stages_in_their_order_and_ends_each(trained):
         assert shares[-1] == pytest.approx(1.0)
 
 
-def test_the_checkpoint_drives_and_knows_what_it_was_trained_on(trained):
+def the_checkpoint_drives_and_knows_what_it_was_trained_on(trained):
     held = checkpoint.load(trained[0])
     assert held.facts["training_decisions"] == 40
-    assert held.facts["steps"] == 300
+    assert held.facts["steps"] == FULL.steps
     assert trained[0].stat().st_size < 20e6
 
 
-def test_the_card_states_losses_errors_and_the_training_set(trained):
+def the_card_states_losses_errors_and_the_training_set(trained):
     card = (trained[0].parent / "model_card.md").read_text()
     scores = trained[2]["validation"]
     assert f"plan {scores['plan_loss']:.4f}" in card
     assert f"{scores['ade_6.4s/zero']:.2f} |" in card
     assert "4 rollouts, 40 decisions" in card
     assert "black images" in card
+
+
+def the_folder_is_left_alone_unless_it_is_resumed(trained, data):
+    out = trained[0].parent
+    before = trained[0].read_bytes()
+    with pytest.raises(RunFolderError, match="holds a training"):
+        train(data, out, FULL)
+    with pytest.raises(ConfigError, match="batch is 5"):
+        train(data, out, dataclasses.replace(FULL, batch=5), resume=True)
+    assert trained[0].read_bytes() == before
 
 
 def weights_of(out):
@@ -101,7 +123,7 @@ def test_a_resumed_training_ends_at_the_weights_of_an_undisturbed_one(data, tmp_
             raise Stopped
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    config = settings(steps=30, checkpoint_s=0.0)
+    config = settings(steps=22, checkpoint_s=0.0)
     train(data, whole, config)
     with pytest.raises(Stopped):
         train(data, parts, config, stop_at_20)
@@ -127,19 +149,15 @@ def test_a_resumed_training_takes_in_shards_that_came_since(data, tmp_path):
     assert facts["steps"] == 8
 
 
-def test_a_time_budget_ends_the_training(data, tmp_path):
-    train(data, tmp_path / "out", settings(minutes=0.03))
+def test_a_time_budget_ends_the_training_which_leaves_torch_as_it_found_it(data, tmp_path):
+    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
+    train(data, tmp_path / "out", settings(minutes=0.03, threads=3))
     facts = json.loads((tmp_path / "out" / "metrics.json").read_text())["facts"]
     assert facts["steps"] >= 1
     assert facts["minutes"] >= 0.03
-
-
-def test_a_folder_with_a_training_is_left_alone_unless_it_is_resumed(data, tmp_path):
-    train(data, tmp_path, settings())
-    with pytest.raises(RunFolderError, match="holds a training"):
-        train(data, tmp_path, settings())
-    with pytest.raises(ConfigError, match="batch is 5"):
-        train(data, tmp_path, settings(batch=5), resume=True)
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_missing_or_short_data_are_named(tmp_path):
@@ -149,14 +167,6 @@ def test_missing_or_short_data_are_named(tmp_path):
         write_toy_shards(tmp_path / split, 1, decisions=2)
     with pytest.raises(RunFolderError, match="no rollout has 3 decisions"):
         train(tmp_path, tmp_path / "out", settings())
-
-
-def test_training_leaves_torch_as_it_found_it(data, tmp_path):
-    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
-    train(data, tmp_path, settings(threads=3))
-    assert torch.get_num_threads() == threads
-    assert not torch.are_deterministic_algorithms_enabled()
-    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"minutes": -1.0}, {"frames": 1}, {"batch": 0}])

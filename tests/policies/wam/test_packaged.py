@@ -14,15 +14,17 @@ torch = pytest.importorskip("torch", reason="needs the extra `models`")
 SCENES = ("curve-0903", "s_bend-0901", "cut_in-0901")
 
 
-def scores(tmp_path, name: str, *settings: str) -> dict[str, dict[str, float | None]]:
+def scores(
+    tmp_path, name: str, *settings: str, scenes=SCENES, seconds: int = 14
+) -> dict[str, dict[str, float | None]]:
     config = compose([
-        "scenes=families", f"scenes.ids=[{','.join(SCENES)}]", "traffic=idm", *settings,
+        "scenes=families", f"scenes.ids=[{','.join(scenes)}]", "traffic=idm", *settings,
         "renderer.chunk=0", "renderer.fps=5", f"renderer.width={inputs.IMAGE_WIDTH}",
         f"renderer.height={inputs.IMAGE_HEIGHT}", "sync.decision_period_us=200000",
-        "sync.warmup_s=2", "sync.duration_s=16", f"run.dir={tmp_path}", f"run.name={name}",
+        "sync.warmup_s=2", f"sync.duration_s={seconds}", f"run.dir={tmp_path}", f"run.name={name}",
     ])  # fmt: skip
     results = execute(config).results
-    assert [r.outcome for r in results] == ["completed"] * len(SCENES)
+    assert [r.outcome for r in results] == ["completed"] * len(scenes)
     return {r.scene: {n: m.value for n, m in r.metrics.items()} for r in results}
 
 
@@ -39,10 +41,10 @@ def test_it_is_small_and_says_what_it_was_trained_with():
 def test_it_drives_where_constant_velocity_does_not(tmp_path):
     assert all(is_held_out(scene) for scene in SCENES)
     seeing = scores(tmp_path, "wam", "policy=wam")
-    going_on = scores(tmp_path, "cv", "policy=constant_velocity")
-    blind = scores(tmp_path, "black", "policy=wam", "policy.ablate=black")
+    going_on = scores(tmp_path, "cv", "policy=constant_velocity", seconds=10)
+    blind = scores(tmp_path, "black", "policy=wam", "policy.ablate=black", scenes=("s_bend-0901",))
     for scene in SCENES:
         assert seeing[scene]["incident"] == 0
         assert seeing[scene]["progress_rel"] > 0.7
         assert going_on[scene]["incident"] == 1
-    assert sum(blind[scene]["incident"] for scene in SCENES) > 0
+    assert blind["s_bend-0901"]["incident"] == 1

@@ -358,7 +358,7 @@ def test_a_rollout_completes_and_its_bytes_do_not_depend_on_concurrency_or_threa
         config = compose([
             "policy=wam", f"policy.checkpoint={weights}", "renderer.chunk=0", "renderer.fps=5",
             "renderer.width=256", "renderer.height=128", "scenes.ids=[curve,cut_in]",
-            "run.seeds=2", "sync.duration_s=3", f"run.concurrency={concurrency}", f"run.dir={folder}",
+            "run.seeds=2", "sync.duration_s=2", f"run.concurrency={concurrency}", f"run.dir={folder}",
         ])  # fmt: skip
         execute(config)
         digests.append({

@@ -73,12 +73,24 @@ class NeverAnswers:
         return _Session(session.session_id.endswith(f"/{self._seed}"))
 
 
+class HangsTwice(NeverAnswers):
+    """As `NeverAnswers`, and does not return in rollouts of seed 4."""
+
+    async def open(self, session: SessionInfo, cameras: Any) -> _Session:
+        opened = await super().open(session, cameras)
+        opened.blocks = session.session_id.endswith("/4")
+        return opened
+
+
 class _Session:
     def __init__(self, waits: bool) -> None:
         self._inner = ConstantVelocityPolicy()
         self._waits = waits
+        self.blocks = False
 
     async def plan(self, observation: Observation) -> Plan:
+        if self.blocks:
+            time.sleep(3600)
         if self._waits:
             await asyncio.Event().wait()
         return self._inner.plan(observation)

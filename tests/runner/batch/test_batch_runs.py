@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,7 @@ def run(folder: Path, name: str, *settings: str, told: Sequence[Told] = ()) -> F
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     folder = tmp_path_factory.mktemp("undisturbed")
-    run(folder, "run", "run.seeds=6", "run.workers=1")
+    run(folder, "run", "run.seeds=6", "run.workers=1", "run.concurrency=1")
     return digest_run(folder / "run")
 
 
@@ -56,14 +56,6 @@ def test_digests_are_the_same_over_any_workers_and_concurrency(
     finished = run(tmp_path, "run", "run.seeds=6", *settings)
     assert [r.outcome for r in finished.results] == ["completed"] * 12
     assert digest_run(tmp_path / "run") == undisturbed
-
-
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    process = start(tmp_path)
-    yield process
-    process.kill()
-    process.wait()
 
 
 def start(folder: Path, *settings: str) -> subprocess.Popen[bytes]:
@@ -144,20 +136,26 @@ def test_a_worker_killed_at_any_moment_is_replaced_and_only_its_rollouts_run_aga
 
 
 @pytest.mark.parametrize(
-    ("policy", "workers"), [("NeverAnswers", 1), ("NeverAnswers", 2), ("Blocks", 2)]
-)
+    ("settings", "hung"),
+    [
+        (["policy=tests.runner.batch.batch_plugins:NeverAnswers", "run.workers=1"], [1]),
+        (["policy=tests.runner.batch.batch_plugins:HangsTwice", "run.workers=2", "run.concurrency=2"], [1, 4]),
+    ],
+)  # fmt: skip
 def test_a_hung_rollout_is_ended_and_recorded_and_the_others_go_on(
-    tmp_path: Path, policy: str, workers: int
+    tmp_path: Path, settings: list[str], hung: list[int]
 ) -> None:
     finished = run(
-        tmp_path, "run", "run.seeds=3", f"run.workers={workers}", "run.hang_s=1", "scenes.ids=curve",
-        "run.retries=0", f"policy=tests.runner.batch.batch_plugins:{policy}",
+        tmp_path, "run", "run.seeds=6", "run.hang_s=1", "scenes.ids=curve", "run.retries=0", *settings
     )  # fmt: skip
-    first, hung, last = finished.results
-    assert (first.outcome, last.outcome) == ("completed", "completed")
-    assert (hung.outcome, hung.attempts) == ("infrastructure_failed", 1)
-    assert hung.error is not None
-    assert "hung: no service answered for 1 s" in hung.error["what"]
+    for seed, result in enumerate(finished.results):
+        if seed not in hung:
+            assert result.outcome == "completed"
+            continue
+        assert (result.outcome, result.attempts) == ("infrastructure_failed", 1)
+        assert result.error is not None
+        assert "hung: no service answered for 1 s" in result.error["what"]
+    assert len(finished.results) == 6
     assert finished.exit_code == 1
 
 
@@ -205,24 +203,21 @@ def test_a_changed_config_is_named_and_force_new_runs_only_what_differs(tmp_path
     assert run(tmp_path, "run", *changed, "run.force_new=true").resumed == 2
 
 
-def test_two_runs_on_one_folder_exclude_each_other(tmp_path: Path) -> None:
-    process = start(tmp_path)
-    try:
-        wait_for_results(tmp_path, 1, process)
-        with pytest.raises(RunFolderError, match=f"in use by process {process.pid}"):
-            run(tmp_path, "run", "run.seeds=6", "run.resume=true")
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_sigterm_ends_a_run_cleanly_and_it_goes_on(
+def test_two_runs_on_one_folder_exclude_each_other_and_sigterm_ends_one_cleanly_and_it_goes_on(
     tmp_path: Path, undisturbed: list[tuple[str, str]]
 ) -> None:
     process = start(tmp_path)
-    wait_for_results(tmp_path, 2, process)
-    process.terminate()
-    assert process.wait(timeout=30) == 1
+    try:
+        wait_for_results(tmp_path, 2, process)
+        process.send_signal(signal.SIGSTOP)  # so that it does not end meanwhile
+        with pytest.raises(RunFolderError, match=f"in use by process {process.pid}"):
+            run(tmp_path, "run", "run.seeds=6", "run.resume=true")
+        process.terminate()
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(timeout=60) == 1
+    finally:
+        process.kill()
+        process.wait()
     finished = run(tmp_path, "run", "run.seeds=6", "run.resume=true", "run.workers=1")
     assert 2 <= finished.resumed <= 12
     assert digest_run(tmp_path / "run") == undisturbed

@@ -108,7 +108,7 @@ def test_a_signal_to_all_of_a_terminals_processes_leaves_none_behind(
     for _ in range(times):
         os.killpg(process.pid, number)
         time.sleep(0.02)
-    out, told = process.communicate(timeout=30)
+    out, told = process.communicate(timeout=60)
     if times == 1:  # the second one ends even the end
         assert process.returncode == 1
         assert "go on with run.name=run run.resume=true" in told
@@ -124,7 +124,7 @@ def test_a_reader_that_closes_the_pipe_ends_the_run(tmp_path: Path) -> None:
     assert process.stderr is not None
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(timeout=30) == 1
+    assert process.wait(timeout=60) == 1
     process.stderr.close()
     wait_until(lambda: not in_session(process.pid), 5)
 

@@ -148,25 +148,40 @@ def test_what_cannot_run_alike_is_refused_before_anything_is_written(
     assert not out.exists()
 
 
-def test_a_chunked_and_a_frame_by_frame_renderer_share_all_times(tmp_path):
+def test_a_chunked_and_a_frame_by_frame_renderer_share_all_times_and_what_is_missing_is_run(
+    tmp_path, capsys
+):
     settings = [
         "policy=constant_velocity,look", f"look={PLUGINS}:Looker", f"renderer={PLUGINS}:OneByOne,rasterizer",
         "rasterizer.width=64", "rasterizer.height=48", "rasterizer.chunk=8", "scenes.ids=curve,junction",
         "sync.duration_s=2",
     ]  # fmt: skip
-    assert compare_grid(settings, out=tmp_path / "g", draw=False) == 0
+    grid = tmp_path / "g"
+    assert compare_grid(settings, out=grid) == 0
     found = {
         path.name: [
             (r.handover_us, r.decision_period_us, r.decisions, r.end_us, r.warmup_s)
             for r in read_run(path).results
         ]
-        for path in (tmp_path / "g").iterdir()
-        if path.is_dir()
+        for path in grid.iterdir()
+        if path.is_dir() and path.name != "frozen"
     }
     assert len(found) == 4
     assert len(set(map(tuple, found.values()))) == 1
     assert {facts[1] for facts in next(iter(found.values()))} == {266_664}
-    assert "one decision grid: 4 cell(s) agree" in (tmp_path / "g" / "grid.md").read_text()
+    assert "one decision grid: 4 cell(s) agree" in (grid / "grid.md").read_text()
+    texts = {p.name: p.read_bytes() for p in grid.iterdir() if p.is_file()}
+    assert "backends.svg" in texts
+    (grid / "look-rasterizer" / "rollouts" / "curve" / "0" / "result.json").unlink()
+    other = grid / "constant_velocity-rasterizer" / "rollouts" / "curve" / "0" / "result.json"
+    before = other.stat().st_mtime_ns
+    capsys.readouterr()
+    assert compare_grid(settings, out=grid) == 0
+    told = capsys.readouterr().err
+    assert "look-rasterizer: 1 rollout(s), 1 already there" in told
+    assert told.count("0 rollout(s), 2 already there") == 3
+    assert other.stat().st_mtime_ns == before
+    assert {p.name: p.read_bytes() for p in grid.iterdir() if p.is_file()} == texts
 
 
 def test_the_longest_history_sets_everybodys_warm_up(tmp_path):
@@ -205,27 +220,18 @@ def test_the_frozen_cell_is_one_that_all_can_draw():
         choose_frozen(grid, clock, "a-none")
 
 
-def test_a_folder_of_something_else_and_other_settings_are_refused(tmp_path):
+def test_a_folder_of_something_else_is_refused(tmp_path):
     out = tmp_path / "g"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
     with pytest.raises(RunFolderError, match="holds something that is no grid"):
         compare_grid([*TWO, *QUICK], out=out)
     assert [p.name for p in out.iterdir()] == ["notes.txt"]
-    fresh = tmp_path / "h"
-    assert compare_grid([*TWO, *QUICK], out=fresh) == 0
-    with pytest.raises(
-        RunFolderError, match=r"begun with other settings: .*duration_s: 1.0 -> 2.0"
-    ):
-        compare_grid([*TWO, QUICK[0], "sync.duration_s=2"], out=fresh)
-    more = ["policy=constant_velocity,log_replay,route_follower", "renderer=none", *QUICK]
-    assert compare_grid(more, out=fresh) == 0
-    assert (fresh / "route_follower-none").is_dir()
 
 
 def test_a_policy_that_fails_is_counted_and_a_broken_renderer_takes_no_cell_down(tmp_path, capsys):
     settings = [
-        "policy=constant_velocity,log_replay,bad", "bad=tests.plugins:NoPlan",
+        "policy=log_replay,bad", "bad=tests.plugins:NoPlan",
         f"renderer={PLUGINS}:Breaks,rasterizer", "rasterizer.width=64", "rasterizer.height=48",
         "scenes.ids=curve,junction", "sync.duration_s=1",
     ]  # fmt: skip
@@ -243,7 +249,9 @@ def test_a_policy_that_fails_is_counted_and_a_broken_renderer_takes_no_cell_down
     assert outcomes == {"completed"}
 
 
-def test_what_is_interrupted_goes_on(tmp_path, monkeypatch, capsys):
+def test_what_is_interrupted_goes_on_and_grows_but_only_with_its_settings(
+    tmp_path, monkeypatch, capsys
+):
     from omniloop.runner.grids import cells as grid_run
 
     real, calls = grid_run.execute, []
@@ -260,5 +268,12 @@ def test_what_is_interrupted_goes_on(tmp_path, monkeypatch, capsys):
     told = capsys.readouterr().err
     assert "interrupted: cell 1 of 2, constant_velocity-none" in told
     assert "go on with the same command" in told
-    assert compare_grid([*TWO, *QUICK], out=out) == 0
+    more = ["policy=constant_velocity,log_replay,route_follower", "renderer=none", *QUICK]
+    assert compare_grid(more, out=out) == 0
     assert "constant_velocity-none: 0 rollout(s), 1 already there" in capsys.readouterr().err
+    assert (out / "log_replay-none").is_dir()
+    assert (out / "route_follower-none").is_dir()
+    with pytest.raises(
+        RunFolderError, match=r"begun with other settings: .*duration_s: 1.0 -> 2.0"
+    ):
+        compare_grid([*TWO, QUICK[0], "sync.duration_s=2"], out=out)
