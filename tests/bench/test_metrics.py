@@ -16,7 +16,7 @@ from omniloop.core.time import US_PER_S
 from tests.metrics.records import Body, moving, record, still
 from tests.metrics.test_invariance import random_record
 
-SECONDS, ACTORS = 3.0, 12
+SECONDS, ACTORS = 2.0, 12
 
 
 def scenes_of(part: dict) -> dict:

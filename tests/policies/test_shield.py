@@ -184,7 +184,7 @@ def test_it_keeps_constant_velocity_out_of_every_incident(tmp_path):
     ):
         config = compose([
             *settings, "renderer=none", "traffic=idm", f"run.dir={tmp_path}", f"run.name={name}",
-            "scenes.ids=[curve,cut_in,stopped_lead]",
+            "scenes.ids=[curve,cut_in,stopped_lead]", "sync.duration_s=9",
         ])  # fmt: skip
         results = execute(config).results
         incidents.append([r.metrics["incident"].value for r in results])
