@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any
 from omniloop.configs.schema import GROUP_NAMES, RunConfig, validate
 from omniloop.core.errors import ConfigError, nearest
 from omniloop.core.registry import GROUPS, load_class, parameters
+from omniloop.runlog.redact import without_secret
 
 if TYPE_CHECKING:
     from omniloop.configs.suite import Suite
 
-_VERBATIM = {"scenes.path", "scenes.ids", "scenes.edit", "run.dir", "run.name"}
+_VERBATIM = {
+    "scenes.path", "scenes.ids", "scenes.edit", "run.dir", "run.name", "run.mqtt", "run.ray_address",
+}  # fmt: skip
 _NULLS = {"null", "None", ""}
 
 
@@ -173,7 +176,7 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     except (HydraException, OmegaConfBaseException) as error:
         text = str(error).splitlines()[0]
         raise ConfigError(
-            f"the settings cannot be read: {text}", where=" ".join(overrides),
+            f"the settings cannot be read: {text}", where=" ".join(map(without_secret, overrides)),
             remedy="quote a value with commas, brackets or blanks: key='\"a, b\"'",
         ) from None  # fmt: skip
     for key, text_value in verbatim.items():
