@@ -32,6 +32,7 @@ from omniloop.runner.batch.messages import (
     order_to_json,
 )
 from omniloop.runner.batch.rollouts import Beat, Pulse, Rollouts
+from omniloop.runner.batch.scratch import scratch_folder, sweep
 from omniloop.runner.batch.worker_core import WorkerCore
 from omniloop.runner.job import Order
 
@@ -116,6 +117,7 @@ class _Actor:
 
         ray = _ray()
         self._rollouts.start()
+        await asyncio.to_thread(sweep)
         return {
             "node": ray.util.get_node_ip_address(),
             "omniloop": omniloop.__version__,
@@ -127,9 +129,6 @@ class _Actor:
         self, request: str, config: str, order: dict[str, Any], scene: list[Any]
     ) -> AsyncIterator[dict[str, Any]]:
         """Run a rollout in a folder of this node; tell as it goes, and at last its files."""
-        import shutil
-        import tempfile
-
         asked = order_from_json(order)
         told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
@@ -137,9 +136,7 @@ class _Actor:
             bundle: bytes = await scene[0]
             return bundle
 
-        # A folder for the rollout alone: it goes whatever happens.
-        place = Path(tempfile.mkdtemp(prefix="omniloop-"))
-        try:
+        with scratch_folder() as place:
             task = asyncio.create_task(
                 self._core.run(
                     request, config, place, asked, fetch,
@@ -165,8 +162,6 @@ class _Actor:
                             yield {"tell": "file", "name": path.name, "piece": piece}
             yield {"tell": "beat", "beat": beat_to_json(self._core.beat())}
             yield {"tell": "ended", "result": result.to_json()}
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
 
     async def beat(self) -> dict[str, Any]:
         """How this process is."""
