@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -313,9 +314,11 @@ def _locked(path: Path) -> int:
         ) from error  # fmt: skip
     except OSError as error:
         os.close(lock)
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise RunFolderError(
             f"the run's folder cannot be locked: {error.strerror or error}", where=str(path),
-            remedy="choose a folder on a file system with locks by run.dir=",
+            remedy="free some space, or choose another folder by run.dir=" if is_full
+            else "choose a folder on a file system with locks by run.dir=",
         ) from error  # fmt: skip
     return lock
 
