@@ -302,7 +302,7 @@ def _facts(setup: Setup, scene_id: str) -> SceneFacts | None:
     """Load a scene; None if it cannot be, which who asks for its rollouts is told."""
     try:
         scene = setup.source.load(scene_id)
+        return facts_of(scene, scene_hash(scene), setup.source)
     except OmniloopError as error:
         log.info("scene %s cannot be loaded: %s", scene_id, error.what)
         return None
-    return facts_of(scene, scene_hash(scene))

@@ -135,7 +135,9 @@ class DaemonRequest:
                 return
             try:
                 prepared = setup.admit(scene_id)
-                self._facts[scene_id] = facts_of(prepared.scene, prepared.sha256)
+                known = self.scenes.facts.get(scene_id)
+                if known is None or known.sha256 != prepared.sha256:
+                    self._facts[scene_id] = facts_of(prepared.scene, prepared.sha256, setup.source)
             except SceneError as error:
                 self._invalid[scene_id] = error
 

@@ -3,23 +3,50 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
 
-from omniloop.core.contracts import PolicySpec, RendererSpec
+from omniloop.core.contracts import PolicySpec, RendererSpec, SceneSource
 from omniloop.core.scene import Scene
 from omniloop.runner.assemble import PreparedScene, Setup
+from omniloop.scenes.usdz import UsdzScenes
 from omniloop.services.runtime_codec import SceneFacts
 
 _PREPARED = 32
 _BUNDLE_BYTES = 256 << 20
+_PUBLISHED = ("uuid", "dataset_hash", "version_string", "training_date")
 
 _Declared = tuple[PolicySpec, RendererSpec | None]
 """What, besides the daemon's settings, decides how a scene is prepared."""
 
 
-def facts_of(scene: Scene, sha256: str) -> SceneFacts:
-    """What clients are told of a scene; `sha256` is its bundle's."""
+def facts_of(scene: Scene, sha256: str, source: SceneSource) -> SceneFacts:
+    """What clients are told of a scene.
+
+    Args:
+        sha256: Of its bundle.
+        source: Where it is from; one of archives also says what these publish of themselves.
+
+    Raises:
+        SceneError: the archive is gone, or damaged by now.
+    """
     cameras = tuple(camera.id for camera in scene.cameras)
-    return SceneFacts(sha256, cameras, scene.start_us, scene.end_us)
+    facts = SceneFacts(sha256, cameras, scene.start_us, scene.end_us)
+    if not isinstance(source, UsdzScenes):
+        return facts
+    found = source.metadata(scene.id)
+    sensors = found.get("sensors")
+    lidars = sensors.get("lidar_ids") if isinstance(sensors, Mapping) else None
+    return replace(
+        facts,
+        published={key: _text(found[key]) for key in _PUBLISHED if found.get(key) is not None},
+        lidar_ids=tuple(map(_text, lidars)) if isinstance(lidars, list) else (),
+    )
+
+
+def _text(value: object) -> str:
+    """As a message can hold it: YAML knows dates, and halves of characters."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 class SharedScenes:

@@ -77,7 +77,7 @@ class _Writer:
         if not np.isfinite(points).all():
             raise SceneError(
                 f"{name} has a point that is not finite", where=f"scene {self._scene.id}",
-                remedy="mend the map: `omniloop scenes check` lists what is wrong with it",
+                remedy="mend the map: `omniloop scenes validate` lists what is wrong with it",
             )  # fmt: skip
         return points
 

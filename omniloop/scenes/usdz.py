@@ -113,6 +113,15 @@ class UsdzScenes:
         """
         return read_usdz(self.file_of(scene_id), vehicle=self._vehicle, exact=self._exact)
 
+    def metadata(self, scene_id: str) -> dict[str, Any]:
+        """What ``metadata.yaml`` of a scene's archive says.
+
+        Raises:
+            SceneError: no archive holds it, or it is damaged.
+        """
+        with SceneArchive(self.file_of(scene_id)) as archive:
+            return read_metadata(archive)
+
     def _index(self) -> dict[str, Path]:
         if self._by_id is None:
             by_id: dict[str, Path] = {}

@@ -1,18 +1,19 @@
 """``sequence_tracks.json`` of a USDZ archive: boxes of other road users over time.
 
-A track without the flag ``CONTROLLABLE`` is static (alpasim.md 6.1). The layout knows no gaps:
-between two samples a box is interpolated, however long.
+A track without the flag ``CONTROLLABLE`` is static (alpasim.md 6.1): AlpaSim never sends it to a
+renderer, since a reconstruction has it. The layout knows no gaps: between two samples a box is
+interpolated, however long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from omniloop.core.errors import SceneError
-from omniloop.core.scene import Actor, Scene, Track
+from omniloop.core.scene import Actor, ActorClass, Scene, Track
 from omniloop.scenes.build import damaged, member
 from omniloop.scenes.labels import alpasim_label, class_of
 from omniloop.scenes.usdz_documents import increasing, items, mapping, numbers, times
@@ -94,11 +95,15 @@ def _is_controllable(flags: Any, where: str) -> bool:
 # --------------------------------------------------------------------------- writing
 
 
-def tracks_document(scene: Scene) -> dict[str, Any]:
+def tracks_document(scene: Scene, baked: Collection[str] = ()) -> dict[str, Any]:
     """Write the document: valid samples of tracks that have at least two of them.
 
     A label of a dataset that AlpaSim does not know is written as one of the same class that
-    it does.
+    it does. Parked vehicles are ``CONTROLLABLE`` too, as all road users are with NVIDIA's converter:
+    AlpaSim would count collisions with what a video model is not told of.
+
+    Args:
+        baked: Ids of static tracks that a reconstruction has.
     """
     seen = [(t, t.valid.astype(bool)) for t in scene.tracks]
     kept = [(track, valid) for track, valid in seen if valid.sum() >= _FEWEST]
@@ -107,9 +112,7 @@ def tracks_document(scene: Scene) -> dict[str, Any]:
             "tracks_data": {
                 "tracks_id": [track.actor.id for track, _ in kept],
                 "tracks_label_class": [alpasim_label(track.actor) for track, _ in kept],
-                "tracks_flags": [
-                    [] if track.actor.is_static else ["DYNAMIC", _CONTROLLABLE] for track, _ in kept
-                ],
+                "tracks_flags": [_flags(track.actor, track.actor.id in baked) for track, _ in kept],
                 "tracks_timestamps_us": [track.times_us[valid].tolist() for track, valid in kept],
                 "tracks_poses": [track.local_to_aabb[valid].tolist() for track, valid in kept],
             },
@@ -118,3 +121,9 @@ def tracks_document(scene: Scene) -> dict[str, Any]:
             },
         }
     }
+
+
+def _flags(actor: Actor, is_baked: bool) -> list[str]:
+    if not actor.is_static:
+        return ["DYNAMIC", _CONTROLLABLE]
+    return [] if is_baked or actor.actor_class is ActorClass.OTHER else [_CONTROLLABLE]

@@ -41,7 +41,7 @@ from omniloop.scenes.usdz_layers import (
 )
 from omniloop.scenes.usdz_read import METADATA, check_jpeg, frame_folder, read_metadata
 from omniloop.scenes.usdz_rig import read_rig, rig_document
-from omniloop.scenes.usdz_tracks import tracks_document
+from omniloop.scenes.usdz_tracks import read_tracks, tracks_document
 
 _JPEG_QUALITY = 95
 _PNG = b"\x89PNG"
@@ -107,7 +107,7 @@ def _members(scene: Scene, exact: bool, old: SceneArchive | None) -> dict[str, b
         rig = _merged_rig(rig, found, cameras)
     public: dict[str, bytes | _Kept] = {
         RIG: _json(rig, RIG, scene),
-        TRACKS: _json(tracks_document(scene), TRACKS, scene),
+        TRACKS: _json(tracks_document(scene, _baked(old)), TRACKS, scene),
         GROUND: ground_mesh(scene.ground, scene.ego),
     }
     if scene.prompt.strip():
@@ -129,6 +129,15 @@ def _members(scene: Scene, exact: bool, old: SceneArchive | None) -> dict[str, b
     sha256 |= {name: hashlib.sha256(data).hexdigest() for name, data in private.items()}
     metadata = _metadata(scene, cameras, sha256, read_metadata(old) if old is not None else {})
     return {METADATA: metadata} | public | dict(sorted(private.items())) | kept
+
+
+def _baked(old: SceneArchive | None) -> set[str]:
+    """Ids of the tracks that are static in another archive: its reconstruction has them."""
+    if old is None or TRACKS not in old:
+        return set()
+    where = old.place(TRACKS)
+    tracks = read_tracks(parse_json(old.read(TRACKS, MAX_JSON_BYTES), where), where)
+    return {track.actor.id for track in tracks if track.actor.is_static}
 
 
 def _json(document: Any, name: str, scene: Scene) -> bytes:

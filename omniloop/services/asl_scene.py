@@ -276,7 +276,8 @@ def _map(found: Gathered) -> VectorMap:
     archive = b"" if session is None else session.static_world_map.hdmap_parquets
     if not archive:
         found.notes.append(
-            "the ASL log has no map: scores that need one are undefined; give the scene (--scenes)"
+            "the ASL log has no map: scores that need one are undefined; give the scene:"
+            " scenes=usdz scenes.path=DIR"
         )
         return VectorMap()
     try:

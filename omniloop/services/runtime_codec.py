@@ -7,7 +7,7 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from grpc import StatusCode
@@ -98,12 +98,18 @@ class SceneFacts:
     Attributes:
         sha256: Of its bundle.
         start_us, end_us: The recorded time range.
+        published: What an archive says of itself, of AlpaSim's `SceneMetadata`: texts under
+            ``uuid``, ``dataset_hash``, ``version_string`` and ``training_date``. Where it says
+            nothing, the scene's id and `sha256` stand in for the first two.
+        lidar_ids: Also of the archive.
     """
 
     sha256: str
     camera_ids: tuple[str, ...]
     start_us: int
     end_us: int
+    published: Mapping[str, str] = field(default_factory=dict)
+    lidar_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -256,7 +262,8 @@ def runtime_info(facts: RuntimeFacts) -> pb.RuntimeInfo:
         if scene is not None:
             told.metadata.MergeFrom(
                 pb.SceneMetadata(
-                    uuid=scene_id, dataset_hash=scene.sha256, camera_ids=scene.camera_ids,
+                    **{"uuid": scene_id, "dataset_hash": scene.sha256, **scene.published},
+                    camera_ids=scene.camera_ids, lidar_ids=scene.lidar_ids,
                     start_time_us=scene.start_us, end_time_us=scene.end_us,
                 )
             )  # fmt: skip

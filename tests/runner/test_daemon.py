@@ -8,6 +8,7 @@ import math
 import socket
 import time
 import weakref
+import zipfile
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from unittest.mock import AsyncMock
 import grpc
 import numpy as np
 import pytest
+import yaml
 from grpc import StatusCode
 
 from omniloop.configs.compose import compose
@@ -30,6 +32,8 @@ from omniloop.runner.batch.executor import WorkerDied
 from omniloop.runner.daemon_request import request_config
 from omniloop.runner.run import execute
 from omniloop.runner.step_metrics import read_step_metrics
+from omniloop.scenes.embedded import EmbeddedScenes
+from omniloop.scenes.usdz_write import write_usdz
 from omniloop.services.connection import open_channels
 from omniloop.services.protos import runtime_pb2 as pb
 from omniloop.services.protos.common_pb2 import Empty
@@ -475,6 +479,31 @@ def test_information_names_scenes_versions_and_capacities(tmp_path: Path) -> Non
             "renderer": (0, True), "trafficsim": (3, False),
         }  # fmt: skip
         assert info.traffic_version.version_id.endswith(" log_replay")
+
+    run(body())
+
+
+def test_information_of_an_archive_is_what_it_publishes(tmp_path: Path) -> None:
+    path = write_usdz(EmbeddedScenes().load("curve"), tmp_path / "scenes" / "curve.usdz")
+    with zipfile.ZipFile(path) as archive:
+        published = yaml.safe_load(archive.read("metadata.yaml"))
+    source = ("scenes=usdz", f"scenes.path={path.parent}")
+
+    async def body() -> None:
+        async with daemon(tmp_path / "runs", *source) as (found, client):
+            told = [await client.call("get_runtime_info", Empty())]
+            found._scenes.facts.clear()
+            await client.simulate(("curve", 1))
+            path.unlink()  # what was told once is not looked up again
+            await client.simulate(("curve", 1))
+            told.append(await client.call("get_runtime_info", Empty()))
+        for info in told:
+            (scene,) = info.scenes
+            assert scene.provider_kind == "usdz"
+            for key in ("uuid", "dataset_hash", "version_string", "training_date"):
+                assert getattr(scene.metadata, key) == published[key]
+            assert scene.metadata.camera_ids == published["sensors"]["camera_ids"]
+            assert scene.metadata.end_time_us == published["time_range"]["end"]
 
     run(body())
 

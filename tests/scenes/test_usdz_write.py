@@ -25,7 +25,7 @@ from omniloop.core import geometry
 from omniloop.core.cameras import FLU_TO_OPTICAL, Camera, FThetaCamera, default_camera
 from omniloop.core.errors import SceneError
 from omniloop.core.fisheye import ftheta_from_fisheye
-from omniloop.core.scene import FirstFrame, Scene, Vehicle
+from omniloop.core.scene import Actor, ActorClass, FirstFrame, Scene, Vehicle
 from omniloop.scenes.clipgt import read_clipgt
 from omniloop.scenes.clipgt_rig import rig_json
 from omniloop.scenes.embedded import EmbeddedScenes
@@ -99,7 +99,7 @@ def test_golden_members_of_a_scene(tmp_path: Path) -> None:
     names = ("rig_trajectories.json", "sequence_tracks.json", "mesh_ground.ply", "prompt.txt")
     assert {n: hashlib.sha256(found[n]).hexdigest()[:16] for n in names} == {
         "rig_trajectories.json": "ca369df4e0f2a4cc",
-        "sequence_tracks.json": "5dfe0b960bdd0776",
+        "sequence_tracks.json": "edd7de6255d6b45b",
         "mesh_ground.ply": "38506f422fb185f7",
         "prompt.txt": "104767f0fc7be7f3",
     }  # fmt: skip
@@ -299,6 +299,32 @@ def foreign(tmp_path: Path) -> Path:
     found["rig_trajectories.json"]["camera_calibrations"][f"{FRONT}@{SEQUENCE}"]["note"] = "kept"
     tables = {"map_data/" + n: d for n, d in (("lane.parquet", b""), ("pole.parquet", b"poles"))}
     return write_zip(tmp_path / "foreign.usdz", members(found | tables, drop="clipgt/pole.parquet"))  # fmt: skip
+
+
+def flags_of(archive: Path) -> dict[str, list[str]]:
+    (sequence,) = json.loads(contents(archive)["sequence_tracks.json"]).values()
+    data = sequence["tracks_data"]
+    return dict(zip(data["tracks_id"], data["tracks_flags"], strict=True))
+
+
+def test_alpasim_sends_parked_vehicles_but_no_static_things_nor_what_is_reconstructed(
+    tmp_path: Path, foreign: Path
+) -> None:
+    car, truck, _ = tiny_scene().tracks
+    cone = Actor("cone", ActorClass.OTHER, "cone", np.array([0.3, 0.3, 0.7]), is_static=True)
+    tracks = (car, truck, replace(truck, actor=cone))
+    scene = replace(tiny_scene(), tracks=tracks)
+    made = write_usdz(scene, tmp_path / "a.usdz")
+    expected = {"a": ["DYNAMIC", "CONTROLLABLE"], "b": ["CONTROLLABLE"], "cone": []}
+    assert flags_of(made) == expected
+    again = write_usdz(read_usdz(made), tmp_path / "b.usdz", keep_from=made)
+    assert flags_of(again) == expected
+    assert read_usdz(again).tracks[1].actor.is_static  # among the exact members it still is
+
+    assert flags_of(foreign)["18"] == []
+    baked = replace(scene, tracks=(replace(truck, actor=replace(truck.actor, id="18")), truck))
+    kept = write_usdz(baked, tmp_path / "c.usdz", keep_from=foreign)
+    assert flags_of(kept) == {"18": [], "b": ["CONTROLLABLE"]}
 
 
 def test_unknown_members_and_keys_are_kept(tmp_path: Path, foreign: Path) -> None:

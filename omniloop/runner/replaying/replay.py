@@ -67,6 +67,12 @@ def find_recordings(source: Path, scenes: Sequence[str] = ()) -> list[Recording]
         ConfigError: there is none of a scene.
     """
     if source.is_file():
+        if source.suffix == ".asl":
+            raise RunFolderError(
+                "an ASL log does not tell the settings of the services", where=str(source),
+                remedy="give the log.mcap that the run wrote; `omniloop convert` makes runs of ASL"
+                " logs for score, report and export",
+            )  # fmt: skip
         paths = [source]
     elif (source / LOG_NAME).is_file():
         paths = [source / LOG_NAME]

@@ -256,6 +256,10 @@ def test_logs_that_cannot_be_replayed_say_why(run, tmp_path):
     (tmp_path / "text.mcap").write_text("no log")
     with pytest.raises(RunFolderError, match="no MCAP file"):
         replay(tmp_path / "text.mcap")
+    (tmp_path / "rollout.asl").write_text("not looked into")
+    with pytest.raises(RunFolderError, match="an ASL log does not tell") as caught:
+        replay(tmp_path / "rollout.asl")
+    assert "log.mcap" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
