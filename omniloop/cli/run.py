@@ -18,7 +18,7 @@ from omniloop.report.runs import read_run
 from omniloop.report.table import print_scores
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup
-from omniloop.runner.run import execute
+from omniloop.runner.run import Finished, execute
 
 
 class _Watcher:
@@ -86,6 +86,8 @@ def run_and_report(config: RunConfig) -> int:
     watcher = _Watcher(console)
     try:
         finished = execute(config, (watcher,), watcher.started)
+        watcher.close()
+        _report(finished, console)
     except KeyboardInterrupt:
         watcher.close()
         where = f" in {watcher.run_dir}" if watcher.run_dir else ""
@@ -103,15 +105,20 @@ def run_and_report(config: RunConfig) -> int:
         return 1
     finally:
         watcher.close()
+    return finished.exit_code
+
+
+def _report(finished: Finished, console: Console) -> None:
+    """Write the report and the tables, print the scores and the paths."""
     if finished.state == "cancelled":
         console.print(
             f"cancelled: {len(finished.results)} rollout(s) complete; go on with"
             f" run.name={finished.run_dir.name} run.resume=true", markup=False,
         )  # fmt: skip
     found = finished.found
+    print_scores(finished.results, console)  # first: a full disk hides no score
     report = write_report(finished.run_dir, found)
     tables = write_tables(read_run(finished.run_dir, found)) if finished.results else []
-    print_scores(finished.results, console)
     for warning in finished.warnings:
         console.print(f"warning: {warning}", markup=False)
     console.print(f"report: {report}", markup=False, soft_wrap=True)
@@ -121,4 +128,3 @@ def run_and_report(config: RunConfig) -> int:
     for video in sorted(finished.run_dir.glob("rollouts/*/*/*.mp4")):
         console.print(f"video:  {video}", markup=False, soft_wrap=True)
     console.print(f"{len(finished.results)} rollout(s) in {finished.wall_s:.1f} s", markup=False)
-    return finished.exit_code

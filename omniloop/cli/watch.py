@@ -183,7 +183,7 @@ def _watch_folder(path: Path, once: bool, show: Show) -> int:
         last = once or (row.ended and not reading)
         show([row], "", last)
         if last:
-            return int(row.ended and row.state != "completed")
+            return int(_went_wrong(row))
         if not reading:
             time.sleep(max(_REFRESH_S - (time.monotonic() - began), 0.05))
 
@@ -226,20 +226,26 @@ async def _follow(
         if once:
             await _first_words(rows, fault)
             found = rows()
-            show(found, footer() or ("" if found else f"no run under {broker.shown}"), True)
-            return int(bool(fault[0]))
+            which = "no run" if run is None else f"no run '{clean(run)}'"
+            show(found, footer() or ("" if found else f"{which} under {broker.shown}"), True)
+            bad = run is not None and (not found or any(map(_went_wrong, found)))
+            return int(bool(fault[0]) or bad)
         while True:
             found = rows()
             if run is not None and found and all(row.ended for row in found):
                 await asyncio.sleep(_LINGER_S)
                 found = rows() or found  # it may be forgotten meanwhile
                 show(found, footer(), True)
-                return int(any(row.state != "completed" for row in found))
+                return int(any(map(_went_wrong, found)))
             show(found, footer(), False)
             await asyncio.sleep(_REFRESH_S)
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+
+def _went_wrong(row: Row) -> bool:
+    return row.ended and row.state != "completed"
 
 
 async def _first_words(rows: Callable[[], list[Row]], fault: list[str]) -> None:

@@ -61,7 +61,7 @@ class Commands:
         try:
             command = Command.model_validate_json(payload)
         except ValidationError as error:
-            return Answer(_id_of(payload), False, _fault(error))
+            return Answer(_id_of(payload), False, fault_of(error))
         if command.instance not in (None, self._instance):
             return None
         if retained:
@@ -110,7 +110,8 @@ def _id_of(payload: bytes) -> str | None:
     return found if isinstance(found, str) and 0 < len(found) <= 64 else None
 
 
-def _fault(error: ValidationError) -> str:
+def fault_of(error: ValidationError) -> str:
+    """What is wrong with a command, in words."""
     first = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     kind = first["type"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from omniloop.live.broker import Broker, explain
+from omniloop.live.commands import fault_of
 from omniloop.live.schema import AckMessage, Command, decode, topic
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 10.0
@@ -61,9 +62,12 @@ async def command(
         value: Rollouts at once, of the last.
         instance: Which run, where several have this name.
     """
-    told = Command.model_validate(
-        {"id": secrets.token_hex(8), "command": order, "value": value, "instance": instance}
-    )
+    try:
+        told = Command.model_validate(
+            {"id": secrets.token_hex(8), "command": order, "value": value, "instance": instance}
+        )
+    except ValidationError as error:
+        return Answered(False, f"it was not told: {fault_of(error)}")
     try:
         return await asyncio.wait_for(_ask(broker, run, told), timeout_s)
     except TimeoutError:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from omniloop.core.errors import RunFolderError
 
-_REMEDY = "free some space or choose another run.dir, then go on with run.resume=true"
+_REMEDY = "free some space, make it writable, or choose another run.dir; then run.resume=true"
 
 
 @contextlib.contextmanager

@@ -258,5 +258,5 @@ class LogWriter:
         return RunFolderError(
             f"the log cannot be written: {error.strerror or error}",
             where=str(self._path),
-            remedy="free some space or choose another run.dir, then go on with run.resume=true",
+            remedy="free some space, make it writable, or choose another run.dir; then run.resume=true",
         )

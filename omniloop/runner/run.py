@@ -24,7 +24,7 @@ from omniloop.runlog.results import FoundResults, RolloutResult
 from omniloop.runner.assemble import Setup, assemble
 from omniloop.runner.batch.choose import check_reachable, executor_for
 from omniloop.runner.batch.content import content_of
-from omniloop.runner.batch.control import RunControl, progress_of
+from omniloop.runner.batch.control import RunControl, failing, progress_of
 from omniloop.runner.batch.engine import Batch, Request, Rules
 from omniloop.runner.batch.executor import Executor, Source
 from omniloop.runner.batch.inline import Inline
@@ -257,10 +257,17 @@ async def _tick(
     tell: Callable[[Event], None],
 ) -> None:
     """Tell where the run stands, about once a second."""
+    said = ""
     while True:
         tell(progress_of(batch, request, control, before))
         await asyncio.sleep(_PROGRESS_S)
         control.mind_memory()
+        if (down := failing(batch, request)) and down != said:
+            _notice(
+                f"{down} fails again and again: rollouts wait, and one tries it after 5 s, 10 s, ..."
+                " 2 min; Ctrl-C ends the run, run.resume=true goes on with it"
+            )
+        said = down
 
 
 async def run_here(setup: Setup, folder: RunFolder, jobs: Sequence[Job]) -> None:

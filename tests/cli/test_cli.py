@@ -191,6 +191,14 @@ def test_a_full_disk_stops_the_run_with_a_message_and_nothing_looks_complete(tmp
     assert not list(tmp_path.glob("run/rollouts/*/*/result.json"))
 
 
+def test_a_report_that_cannot_be_written_hides_no_score(tmp_path):
+    (tmp_path / "run/report.html").mkdir(parents=True)
+    done = run(tmp_path, *QUICK, "run.resume=true")
+    assert done.returncode == 1
+    assert "1 rollout(s): 1 completed" in done.stdout
+    assert "report.html cannot be written" in done.stderr
+
+
 def test_doctor_finds_this_machine_sound():
     done = omniloop("doctor")
     assert done.returncode == 0, done.stdout

@@ -189,6 +189,19 @@ def test_a_command_to_nobody_is_an_error_with_what_to_look_at(broker: BrokerProc
     done = watch(broker.url, "--run", "nobody", "--cancel", "--timeout", "0.5")
     assert done.returncode == 1
     assert "no answer of run 'nobody'" in done.stderr
+    done = watch(broker.url, "--run", "nobody", "--once")
+    assert done.returncode == 1
+    assert "no run 'nobody' under" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [(("--concurrency", "100001"), "100000"), (("--pause", "--instance", ""), "instance")],
+)
+def test_a_command_that_cannot_be_is_not_told(words: tuple[str, ...], fault: str) -> None:
+    done = watch("mqtt://127.0.0.1:9/x", "--run", "a", *words)
+    assert done.returncode == 1
+    assert fault in done.stderr
 
 
 def test_a_run_that_is_gone_can_be_forgotten(broker: BrokerProcess) -> None:
@@ -196,6 +209,7 @@ def test_a_run_that_is_gone_can_be_forgotten(broker: BrokerProcess) -> None:
     gone.tell(started("left"))
     gone.close(30.0)
     assert "left: lost" in watch(broker.url, "--once").stdout
+    assert watch(broker.url, "--once", "--run", "left").returncode == 1
     assert watch(broker.url, "--run", "left", "--forget").returncode == 0
     assert "left" not in watch(broker.url, "--once").stdout
 

@@ -31,6 +31,19 @@ def test_paths_and_names_are_taken_verbatim(path):
     assert compose(["scenes=av2", f"scenes.path={path}"]).scenes.path == path
 
 
+def test_the_address_of_a_broker_is_taken_verbatim():
+    url = "mqtts://me:p=a,s(s)${w}@host:8883/team?ca=ca.pem&cert=a.pem&key=a.key"
+    assert compose([f"run.mqtt={url}"]).run.mqtt == url
+    assert compose(["run.mqtt=null"]).run.mqtt is None
+
+
+def test_settings_that_cannot_be_read_are_told_without_their_secrets():
+    with pytest.raises(ConfigError) as caught:
+        compose(["run.mqtt=mqtt://me:hunter2@host/team", "run.seeds=["])
+    assert "hunter2" not in str(caught.value)
+    assert "mqtt://***@host/team" in caught.value.where
+
+
 def test_ids_are_verbatim_and_split_at_commas():
     assert compose(["scenes.ids=1e5,b(2)"]).scenes.ids == ["1e5", "b(2)"]
     assert compose(["scenes.ids=[a, b]"]).scenes.ids == ["a", "b"]

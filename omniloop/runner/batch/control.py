@@ -84,6 +84,17 @@ def mind_memory(batch: Batch, concurrency: int) -> None:
         batch.poke()
 
 
+def failing(batch: Batch, request: Request) -> str:
+    """Services elsewhere of which every address is avoided, in words; empty if there is none."""
+    states = batch.scheduler.addresses()
+    found = []
+    for service, limits in limits_of(request.source).items():
+        here = [s for s in states if s.service == service and s.address in limits]
+        if here and all(s.until_s is not None for s in here):
+            found.append(f"{service} at {', '.join(s.address for s in here)}")
+    return " and ".join(found)
+
+
 def progress_of(batch: Batch, request: Request, control: RunControl, done_before: int) -> Progress:
     """Where a run stands."""
     now_s = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,10 +14,11 @@ from omniloop.core.errors import ConfigError
 from omniloop.live.events import Event, RolloutEnded, RolloutStarted
 from omniloop.runlog.folder import RunFolder
 from omniloop.runner.assemble import Setup, assemble
-from omniloop.runner.batch.control import RunControl, progress_of
+from omniloop.runner.batch.control import RunControl, failing, progress_of
 from omniloop.runner.batch.engine import Batch, Request, Rules
 from omniloop.runner.batch.executor import Source
 from omniloop.runner.batch.inline import Inline
+from omniloop.runner.batch.scheduler import Address, Scheduler
 from omniloop.runner.job import Job
 
 
@@ -157,3 +159,22 @@ def test_a_request_without_rollouts_is_done_at_once(setup: Setup, tmp_path: Path
             await mine.done
 
     with_batch(1, body)
+
+
+def test_a_service_is_failing_once_every_address_of_it_is_avoided() -> None:
+    limits: dict[str, int | None] = {"a:1": 1, "a:2": None}
+    scheduler = Scheduler(Address("policy", at, limit) for at, limit in limits.items())
+    services = [("policy", SimpleNamespace(limits=limits)), ("traffic", object())]
+    source = SimpleNamespace(setup=SimpleNamespace(services=services))
+
+    def told() -> str:
+        batch, asked = SimpleNamespace(scheduler=scheduler), SimpleNamespace(source=source)
+        return failing(batch, asked)  # type: ignore[arg-type]
+
+    for at in limits:
+        assert told() == ""
+        for _ in range(3):
+            scheduler.failed("policy", at, 0.0)
+    assert told() == "policy at a:1, a:2"
+    scheduler.answered("policy", "a:2")
+    assert told() == ""
