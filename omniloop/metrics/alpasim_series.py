@@ -10,7 +10,7 @@ import numpy as np
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Mask, Times
 from omniloop.core.once import once_per_object
-from omniloop.core.record import RolloutRecord
+from omniloop.core.record import BlackFrames, RolloutRecord
 from omniloop.metrics.alpasim_contacts import row_contacts
 from omniloop.metrics.alpasim_plans import row_plans
 from omniloop.metrics.alpasim_recording import row_recording
@@ -70,7 +70,7 @@ def series(record: RolloutRecord, settings: Settings) -> Series:
         "gt_dist_traveled_m": recording.recorded_m,
         **plans.min_ade_m,
         "plan_deviation": plans.deviation_m,
-        "img_is_black": _black(record, at.times_us, settings.camera),
+        "img_is_black": black_at(at.times_us, record.black_frames, settings.camera),
         "safety_monitor_triggered": NO_SAFETY_MONITOR,
     }
     return Series(
@@ -80,9 +80,8 @@ def series(record: RolloutRecord, settings: Settings) -> Series:
     )
 
 
-def _black(record: RolloutRecord, times_us: Times, camera: str) -> Array | str:
-    """Whether the newest frame at each row is black; NaN before the first."""
-    frames = record.black_frames
+def black_at(times_us: Times, frames: BlackFrames | None, camera: str) -> Array | str:
+    """Whether the newest frame at each of ``(K,)`` times is black; NaN before the first."""
     if frames is None or frames.camera_id != camera:
         return NO_FRAMES
     if not len(frames.capture_us):

@@ -141,7 +141,7 @@ async def run_job(
         wall_s=round(time.perf_counter() - began, 6),
     )
     if order.keep_steps:
-        write_step_metrics(rollout_dir, record, setup.metrics)
+        await asyncio.to_thread(write_step_metrics, rollout_dir, record, setup.metrics)
     folder.finish_rollout(result, record)
     return result
 

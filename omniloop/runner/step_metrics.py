@@ -1,18 +1,23 @@
-"""``step_metrics.parquet``: AlpaSim's scores of one rollout at every row, in its columns."""
+"""``step_metrics.parquet``: AlpaSim's scores of one rollout over time, in its columns."""
 
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from omniloop.core.errors import RunFolderError
-from omniloop.core.record import Metric, RolloutRecord
+from omniloop.core.record import BlackFrames, Metric, RolloutRecord
 from omniloop.metrics.alpasim_metric import AlpasimMetric
 from omniloop.metrics.alpasim_steps import StepMetric, step_metrics
+from omniloop.runlog.black_frames import black_frames
 from omniloop.runlog.files import write_atomic
+from omniloop.runlog.folder import LOG_NAME
+
+log = logging.getLogger("omniloop.daemon")
 
 STEPS_NAME = "step_metrics.parquet"
 
@@ -23,7 +28,9 @@ def write_step_metrics(
     """Write the scores of a rollout into its folder, if it has a record and the metric is on.
 
     Rows are one score at one time: ``name``, ``timestamps_us``, ``values`` (NaN where not
-    valid), ``valid`` and ``time_aggregation``, the scores one after the other.
+    valid), ``valid`` and ``time_aggregation``, the scores one after the other. Where frames of
+    the metric's camera were rendered, those of the log are looked at for `img_is_black`: call
+    this in a thread.
 
     Raises:
         RunFolderError: they cannot be written.
@@ -34,7 +41,7 @@ def write_step_metrics(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    steps = step_metrics(record, settings)
+    steps = step_metrics(record, settings, _frames(rollout, record, settings.camera))
     lengths = [len(s.times_us) for s in steps]
 
     def repeated(words: Sequence[str]) -> pa.Array:
@@ -51,6 +58,17 @@ def write_step_metrics(
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", compression_level=1)
     write_atomic(rollout / STEPS_NAME, sink.getvalue())
+
+
+def _frames(rollout: Path, record: RolloutRecord, camera: str) -> BlackFrames | None:
+    """The frames of a camera, None if it was not rendered or an image cannot be read."""
+    if all(clock.camera_id != camera for clock in record.schedule.clocks):
+        return None
+    try:
+        return black_frames(rollout / LOG_NAME, camera)
+    except RunFolderError as error:
+        log.warning("%s: img_is_black is left out: %s", record.session_id, error.what)
+        return None
 
 
 def _joined(parts: Sequence[np.ndarray], kind: type[np.generic]) -> np.ndarray:
@@ -75,7 +93,7 @@ def read_step_metrics(rollout: Path) -> tuple[StepMetric, ...]:
         numbers = {key: table[key].to_numpy() for key in ("timestamps_us", "values", "valid")}
     except (pa.ArrowException, OSError, KeyError) as error:
         raise RunFolderError(
-            f"the scores at every row cannot be read: {str(error).splitlines()[0]}",
+            f"the scores over time cannot be read: {str(error).splitlines()[0]}",
             where=str(path), remedy="run the rollout again",
         ) from error  # fmt: skip
     names = words["name"]

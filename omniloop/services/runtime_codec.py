@@ -78,7 +78,7 @@ class RolloutAnswer:
     Attributes:
         error: Why it failed; empty if it did not.
         is_scene_invalid: Whether its scene is to blame, so that it did not begin.
-        steps: Scores at every row, if there are any.
+        steps: Scores over time, if there are any.
     """
 
     rollout: AskedRollout
