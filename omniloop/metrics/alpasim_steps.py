@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Mask, Times
@@ -29,7 +30,6 @@ from omniloop.metrics.samples import score_samples
 
 RELEVANT = "eval_relevant"
 """1 at rows from handover on, which are those that AlpaSim's evaluation counts."""
-
 
 _OPEN_LOOP = "open_loop_collision"
 _BLACK = "img_is_black"
@@ -55,8 +55,8 @@ class StepMetric:
     valid: Mask
     over_time: str
 
-    def at(self, kept: Mask) -> StepMetric:
-        """The score at some of its times, ``(K,)``."""
+    def at(self, kept: Mask | NDArray[np.intp]) -> StepMetric:
+        """The score at some of its times."""
         return replace(
             self, times_us=self.times_us[kept], values=self.values[kept], valid=self.valid[kept]
         )
@@ -68,19 +68,18 @@ def step_metrics(
     """The scores of a rollout over time; those that are undefined are left out.
 
     Args:
-        frames: For `img_is_black`, if someone looked at the images.
+        frames: For `img_is_black`, if someone looked at the images that the record lacks.
     """
     if score_samples(record) is None:
         return ()
     found = series(record, settings)
-    named = {**found.values, _BLACK: black_at(found.times_us, frames, settings.camera)}
-    steps = [
-        _timed(
-            StepMetric(name, found.times_us, values, ~np.isnan(values), OVER_TIME[name]), record
-        )
-        for name, values in named.items()
+    black = black_at(found.times_us, frames or record.black_frames, settings.camera)
+    every = [
+        StepMetric(name, found.times_us, values, ~np.isnan(values), OVER_TIME[name])
+        for name, values in {**found.values, _BLACK: black}.items()
         if not isinstance(values, str)
     ]
+    steps = [_timed(step, record) for step in every]
     counts = found.relevant.astype(np.float64)
     steps.append(
         StepMetric(RELEVANT, found.times_us, counts, np.ones(len(counts), dtype=bool), MAX)
@@ -102,11 +101,10 @@ def _at_plans(step: StepMetric, record: RolloutRecord) -> StepMetric:
     its RuntimeService does.
     """
     plans = [(d.time_us, d.plan.local_to_rig.times_us) for d in record.decisions]
-    times_us = np.array([now for now, ahead in plans if len(ahead)], dtype=np.int64)
-    until = [np.searchsorted(a, (now, now + OPEN_LOOP_US), "right") for now, a in plans if len(a)]
-    reaches = np.array([first < last for first, last in until], dtype=bool)
-    made = step.at(np.isin(step.times_us, times_us))
-    valid = made.valid & reaches
+    plans = [(now_us, times_us) for now_us, times_us in plans if len(times_us)]
+    made = step.at(np.searchsorted(step.times_us, [now_us for now_us, _ in plans]))
+    window = [np.searchsorted(t, (now, now + OPEN_LOOP_US), "right") for now, t in plans]
+    valid = made.valid & [first < end for first, end in window]
     return replace(made, values=np.where(valid, made.values, np.nan), valid=valid)
 
 

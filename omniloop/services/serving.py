@@ -139,7 +139,7 @@ async def start_server(
             method.name: grpc.unary_unary_rpc_method_handler(
                 _handler(servicer, method.name),
                 request_deserializer=method.request.FromString,
-                response_serializer=method.reply.SerializeToString,
+                response_serializer=_in_order,
             )
             for method in methods_of(servicer.service).values()
         }
@@ -160,6 +160,11 @@ async def start_server(
         ) from error  # fmt: skip
     await server.start()
     return server, port
+
+
+def _in_order(reply: Message) -> bytes:
+    """The reply's bytes; maps have another order in every process unless they are sorted."""
+    return reply.SerializeToString(deterministic=True)
 
 
 def _why_not(listening: Listening) -> str:

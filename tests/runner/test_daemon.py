@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import grpc
 import numpy as np
@@ -37,6 +37,7 @@ from omniloop.scenes.usdz_write import write_usdz
 from omniloop.services.connection import open_channels
 from omniloop.services.protos import runtime_pb2 as pb
 from omniloop.services.protos.common_pb2 import Empty
+from omniloop.services.rpc import methods_of
 from omniloop.services.runtime_codec import Asked, AskedRollout
 from tests.runner.daemon_stage import SHORT, Interrupted, Slow, daemon, driver, service, until
 
@@ -121,13 +122,68 @@ def test_the_reply_holds_series_and_their_sums_over_valid_rows(tmp_path: Path) -
                 assert returned.aggregated_metrics[metric.name] == pytest.approx(wanted, abs=1e-12)
             else:
                 assert metric.name not in returned.aggregated_metrics
-        assert not all(series["plan_deviation"].valid)  # the first plan has none before it
+        decisions_us = list(series["open_loop_collision"].timestamps_us)
+        assert set(np.diff(decisions_us)) == {100_000}
+        assert len(decisions_us) < len(series["progress"].timestamps_us)
+        assert series["plan_deviation"].timestamps_us == decisions_us[1:]
+        assert all(series["plan_deviation"].valid)
+        assert "img_is_black" not in series  # nothing is rendered
+        assert "safety_monitor_triggered" not in series
         steps = read_step_metrics(only_folder(tmp_path) / "rollouts" / "junction" / "0")
         assert summed_up(steps) == dict(returned.aggregated_metrics)
         assert all(math.isfinite(v) for v in returned.aggregated_metrics.values())
         assert reply.runtime_version.version_id.startswith("omniloop ")
         assert reply.driver_version.version_id.endswith(" route_follower")
         assert reply.nre_version.version_id == "<skip>"
+
+    run(body())
+
+
+def test_images_are_looked_at_where_there_are_any(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        small = ("renderer=rasterizer", "renderer.width=64", "renderer.height=48")
+        async with daemon(tmp_path / "one", *small, "sync.duration_s=0.5") as (_, client):
+            (returned,) = (await client.simulate(("curve", 1))).rollout_returns
+            series = {m.name: m for m in returned.timestep_metrics}
+            black = series["img_is_black"]
+            assert black.time_aggregation == pb.TIME_AGGREGATION_MAX
+            assert set(black.values) == {0.0}
+            # The first frame comes after the context start, which is a row of its own.
+            assert black.timestamps_us == series["progress"].timestamps_us[1:]
+            assert returned.aggregated_metrics["img_is_black"] == 0.0
+            # The result is that of `omniloop run`, which looks at no image unless it is told to.
+            (result,) = find_results(only_folder(tmp_path / "one")).results
+            assert result.metrics["alpasim_img_is_black"].value is None
+            monkeypatch.setattr(
+                "omniloop.runlog.black_frames.is_black", Mock(side_effect=ValueError("torn"))
+            )
+            (returned,) = (await client.simulate(("curve", 1))).rollout_returns
+            assert returned.success
+            assert "img_is_black" not in returned.aggregated_metrics
+            assert series.keys() - {m.name for m in returned.timestep_metrics} == {"img_is_black"}
+        assert "curve/0: img_is_black is left out: the frame of" in caplog.text
+
+    run(body())
+
+
+def test_the_same_request_has_the_same_bytes(tmp_path: Path) -> None:
+    async def body() -> None:
+        method = methods_of(pb.DESCRIPTOR.services_by_name["RuntimeService"])["simulate"]
+        request = pb.SimulationRequest(
+            rollout_specs=[pb.RolloutSpec(scenario_id="curve", nr_rollouts=1, session_uuids=["a"])]
+        )
+        replies = []
+        for place in ("one", "two"):
+            async with daemon(tmp_path / place) as (_, client):
+                call = client.channel.unary_unary(
+                    method.path, method.request.SerializeToString, bytes
+                )
+                replies.append(await call(request, timeout=60))
+        assert replies[0] == replies[1]
+        parsed = pb.SimulationReturn.FromString(replies[0])  # maps differ between processes
+        assert replies[0] == parsed.SerializeToString(deterministic=True)
 
     run(body())
 
