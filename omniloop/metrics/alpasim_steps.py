@@ -101,10 +101,11 @@ def _at_plans(step: StepMetric, record: RolloutRecord) -> StepMetric:
     its RuntimeService does.
     """
     plans = [(d.time_us, d.plan.local_to_rig.times_us) for d in record.decisions]
-    plans = [(now_us, times_us) for now_us, times_us in plans if len(times_us)]
-    made = step.at(np.searchsorted(step.times_us, [now_us for now_us, _ in plans]))
+    last_us = step.times_us[-1]
+    plans = [(now_us, ahead) for now_us, ahead in plans if len(ahead) and now_us <= last_us]
+    made = step.at(np.searchsorted(step.times_us, np.array([t for t, _ in plans], dtype=np.int64)))
     window = [np.searchsorted(t, (now, now + OPEN_LOOP_US), "right") for now, t in plans]
-    valid = made.valid & [first < end for first, end in window]
+    valid = made.valid & np.array([first < end for first, end in window], dtype=bool)
     return replace(made, values=np.where(valid, made.values, np.nan), valid=valid)
 
 
