@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import time
 from collections import deque
@@ -15,11 +16,14 @@ from pydantic import ValidationError
 
 from omniloop.core.errors import RunFolderError
 from omniloop.live.board import Row, RunView, clean, incident_text
-from omniloop.live.schema import ENDS, SnapshotMessage, decode
+from omniloop.live.schema import ENDS, LONGEST_TEXT, Notable, SnapshotMessage, decode
 from omniloop.live.status_file import STATUS_NAME
 from omniloop.runlog.folder import LOCK_NAME, open_existing
 from omniloop.runlog.results import RESULT_NAME, RolloutResult, read_result
 from omniloop.runlog.run_yaml import RUN_YAML, read_run_yaml
+
+_Key = tuple[str, str]
+"""Scene and seed, as folders are named."""
 
 _FRESH_S = 3.0
 _SCAN_SHARE = 0.05
@@ -50,7 +54,7 @@ def in_use(run_dir: Path) -> bool | None:
 
 
 class RunDir:
-    """A run as its folder shows it."""
+    """A run as its folder shows it: the rollouts of its ``run.yaml``, not others that lie there."""
 
     def __init__(self, run_dir: Path) -> None:
         """Look whether it is a run's folder.
@@ -61,7 +65,7 @@ class RunDir:
         self.path = open_existing(run_dir)
         self.name = self.path.resolve().name
         self._view = RunView(self.name)
-        self._outcomes: dict[tuple[str, str], tuple[str, int]] = {}  # outcome, mtime of its result
+        self._outcomes: dict[_Key, tuple[str, int]] = {}  # outcome, mtime of its result
         self._unread: deque[Path] = deque()
         self._scan_at_s = 0.0
         self._scanned_at_end = False
@@ -69,7 +73,9 @@ class RunDir:
         self._snapshot: SnapshotMessage | None = None
         self._snapshot_seen_s = float("-inf")  # when it was last seen to have changed
         self._free_since: int | None = None  # mtime of the lock file when nobody held it
-        self._planned: tuple[int, int | None] | None = None  # mtime of run.yaml, rollouts
+        self._planned: tuple[int, frozenset[_Key] | None] | None = None  # mtime of run.yaml
+        self._failures: dict[_Key, RolloutResult] = {}  # that may yet be repeated, or told
+        self._told: dict[_Key, str] = {}  # why a rollout failed last, as the status tells it
 
     @property
     def unread(self) -> int:
@@ -84,23 +90,23 @@ class RunDir:
             budget_s: For how long results are read at most; those left are read next time.
         """
         self._read_snapshot(now_s)
-        self._scan(now_s)
+        wanted = self._read_planned()
+        self._scan(now_s, wanted)
         left = self._read_results(budget_s)
-        row = self._view.row(now_s)
-        planned = self._read_planned() or row.planned
-        over = self._state(now_s, planned, len(self._outcomes)) in ENDS
+        planned = len(wanted or ()) or self._view.row(now_s).planned
+        over = self._state(now_s, planned, sum(self._count(wanted).values())) in ENDS
         if over and not left and not self._scanned_at_end:  # it may have written since the scan
             self._scan_at_s = now_s
-            self._scan(now_s)
+            self._scan(now_s, wanted)
             left = self._read_results(budget_s)
-            row = self._view.row(now_s)
             self._scanned_at_end = True
         self._scanned_at_end &= over
-        outcomes: dict[str, int] = {}
-        for outcome, _ in self._outcomes.values():
-            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        outcomes = self._count(wanted)
         done = sum(outcomes.values())
         state = self._state(now_s, planned, done)
+        if self._snapshot is None or state in ENDS:
+            self._note_failures()
+        row = self._view.row(now_s)
         what = (
             f"{left} results are not read yet" if left else row.what if state == row.state else ""
         )
@@ -113,6 +119,14 @@ class RunDir:
             in_flight=0 if state in ENDS else row.in_flight,
             left_s=None if state in ENDS else row.left_s,
         )  # fmt: skip
+
+    def _count(self, wanted: frozenset[_Key] | None) -> dict[str, int]:
+        """The run's rollouts by outcome; of all that lie there if it is not known which it has."""
+        outcomes: dict[str, int] = {}
+        for key, (outcome, _) in self._outcomes.items():
+            if wanted is None or key in wanted:
+                outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        return outcomes
 
     def _state(self, now_s: float, planned: int | None, done: int) -> str:
         told = self._snapshot.status.state if self._snapshot else None
@@ -162,17 +176,25 @@ class RunDir:
         except ValidationError:
             return  # of another version, or cut off: results and lock still tell
         if isinstance(message, SnapshotMessage):
+            if self._snapshot is None or self._snapshot.instance != message.instance:
+                self._told = {}
             self._snapshot = message
             self._view.take(message.model_copy(update={"latest": []}), now_s)
-            for item in message.latest:
-                if item.kind == "worker" or (
-                    item.kind == "rollout" and item.retry_in_s is not None
-                ):
-                    self._view.take(item, now_s)  # no result tells of these
+            if self._is_holder() or not self._held():  # else it is of before the run was taken up
+                for item in message.latest:
+                    self._take(item, now_s)
             if not first:
                 self._snapshot_seen_s = now_s
 
-    def _read_planned(self) -> int | None:
+    def _take(self, item: Notable, now_s: float) -> None:
+        """Take what no result tells: workers lost, and failures that were or will be repeated."""
+        if item.kind == "worker":
+            self._view.take(item, now_s)
+        elif item.kind == "rollout" and item.outcome == "infrastructure_failed":
+            self._view.take(item, now_s)
+            self._told[item.scene, str(item.seed)] = item.error.what if item.error else ""
+
+    def _read_planned(self) -> frozenset[_Key] | None:
         try:
             changed = (self.path / RUN_YAML).stat().st_mtime_ns
         except OSError:
@@ -186,17 +208,21 @@ class RunDir:
             config = document.get("config")
             run = config.get("run") if isinstance(config, dict) else None
             seeds = run.get("seeds") if isinstance(run, dict) else None
-            known = isinstance(scenes, dict) and isinstance(seeds, list)
-            self._planned = (changed, len(scenes) * len(seeds) if known else None)  # type: ignore[arg-type]
+            keys: frozenset[_Key] | None = None
+            if isinstance(scenes, dict) and isinstance(seeds, list):
+                keys = frozenset(itertools.product(map(str, scenes), map(str, seeds)))
+            self._planned = (changed, keys)
         return self._planned[1]
 
-    def _scan(self, now_s: float) -> None:
+    def _scan(self, now_s: float, wanted: frozenset[_Key] | None) -> None:
         """Find results that are not known, and infrastructure failures that are being repeated."""
         if now_s < self._scan_at_s or self._unread:
             return
         began = time.perf_counter()
         found: list[tuple[int, Path]] = []
         for key, path in _rollouts(self.path / "rollouts"):
+            if wanted is not None and key not in wanted:
+                continue
             known = self._outcomes.get(key)
             if known is not None and known[0] != "infrastructure_failed":
                 continue
@@ -204,6 +230,7 @@ class RunDir:
                 changed = path.stat().st_mtime_ns
             except OSError:
                 self._outcomes.pop(key, None)
+                self._failures.pop(key, None)
                 continue
             if known is None or known[1] != changed:
                 found.append((changed, path))
@@ -221,8 +248,20 @@ class RunDir:
             except (OSError, RunFolderError):
                 continue  # removed meanwhile, or damaged: the run makes it anew
             self._outcomes[key] = (result.outcome, changed)
-            self._note(result)
+            self._failures.pop(key, None)
+            if result.outcome == "infrastructure_failed":
+                self._failures[key] = result
+            else:
+                self._note(result)
         return len(self._unread)
+
+    def _note_failures(self) -> None:
+        """Note failures that stand, but for those of which the status told."""
+        for key, result in self._failures.items():
+            what, told = (result.error or {}).get("what", ""), self._told.get(key)
+            if told is None or told[: LONGEST_TEXT - 1] != what[: LONGEST_TEXT - 1]:
+                self._note(result)
+        self._failures.clear()
 
     def _note(self, result: RolloutResult) -> None:
         name = f"{result.scene}/{result.seed}"
@@ -243,7 +282,7 @@ def _incidents(result: RolloutResult) -> list[Any]:
     return list(incidents_from_metrics(result.metrics))
 
 
-def _rollouts(folder: Path) -> Iterator[tuple[tuple[str, str], Path]]:
+def _rollouts(folder: Path) -> Iterator[tuple[_Key, Path]]:
     for scene in _folders(folder):
         for seed in _folders(folder / scene):
             yield (scene, seed), folder / scene / seed / RESULT_NAME

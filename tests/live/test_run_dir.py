@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import yaml
 
 from omniloop.core.errors import RunFolderError
 from omniloop.live import run_dir as module
-from omniloop.live.events import RunEnded
+from omniloop.live.events import RolloutEnded, RunEnded
 from omniloop.live.run_dir import RunDir, in_use
 from omniloop.live.status_file import STATUS_NAME, StatusFile
 from omniloop.runlog.folder import LOCK_NAME, RunFolder, rollout_dir
@@ -25,9 +26,14 @@ from tests.live.made_run import progress, result_of, started, wait_for
 def folder(tmp_path: Path) -> Path:
     path = tmp_path / "demo"
     path.mkdir()
-    document = {"config": {"run": {"seeds": [0, 1, 2]}}, "scenes": {"line": "sha256:1"}}
-    (path / "run.yaml").write_text(yaml.safe_dump(document))
+    plan(path, 3)
     return path
+
+
+def plan(folder: Path, seeds: int) -> None:
+    document = {"config": {"run": {"seeds": list(range(seeds))}}, "scenes": {"line": "sha256:1"}}
+    (folder / "run.yaml").write_text(yaml.safe_dump(document))
+    os.utime(folder / "run.yaml", ns=(seeds, seeds))  # another time, however coarse the clock
 
 
 def finish(folder: Path, result: RolloutResult) -> None:
@@ -188,7 +194,75 @@ def test_each_result_is_read_once_but_for_failures_that_are_repeated(
     assert sorted(read) == ["0", "1", "1", "2"]
 
 
+def test_rollouts_that_are_not_of_the_present_run_do_not_count(folder: Path) -> None:
+    for seed in range(3):
+        finish(folder, result_of(seed))
+    finish(folder, result_of(0, scene="other", crash=True))
+    watched = RunDir(folder)
+    row = watched.row(0.0)
+    assert (row.state, row.done, row.planned, row.notes) == ("completed", 3, 3, ())
+    plan(folder, 1)  # as it is resumed with fewer seeds
+    row = watched.row(10.0)
+    assert (row.done, row.planned, row.outcomes) == (1, 1, {"completed": 1})
+    plan(folder, 4)
+    row = watched.row(20.0)
+    assert (row.state, row.done, row.planned) == ("lost", 3, 4)
+
+
+def failure(seed: int, attempts: int, what: str) -> RolloutResult:
+    result = result_of(seed, outcome="infrastructure_failed", what=what)
+    return replace(result, attempts=attempts)
+
+
+def test_a_failure_that_is_repeated_is_told_once(folder: Path) -> None:
+    with RunFolder.acquire(folder, resume=True):
+        file = StatusFile(print, period_s=0.02)
+        file.tell(started(run_dir=str(folder), planned=3))
+        wait_for((folder / STATUS_NAME).exists)
+        watched = RunDir(folder)
+        first = failure(0, 1, "no licence")
+        finish(folder, first)
+        assert watched.row(0.0).notes == ()  # it may be repeated
+        file.tell(RolloutEnded(first, 1, "w0", retry_in_s=2.0))
+        wait_for(lambda: watched.row(1.0).notes)
+        last = failure(0, 2, "no network")
+        finish(folder, last)
+        finish(folder, failure(1, 1, "never told"))
+        file.tell(RolloutEnded(last, 2, "w0"))
+        file.tell(RunEnded("completed"))
+        file.close()
+    texts = [note.text for note in watched.row(2.0).notes]
+    assert texts == [
+        "line/0: infrastructure_failed, attempt 1, again in 2 s: no licence",
+        "line/0: infrastructure_failed, attempt 2: no network",
+        "line/1: infrastructure_failed, attempt 1: never told",
+    ]
+    assert [note.text for note in RunDir(folder).row(0.0).notes] == texts
+
+
+def test_what_failed_before_a_run_was_taken_up_is_not_told_as_of_now(
+    folder: Path, holder: subprocess.Popen[str]
+) -> None:
+    file = StatusFile(print, period_s=0.02)
+    file.tell(started(run_dir=str(folder), planned=3))
+    for attempt, retry_in_s in ((1, 2.0), (2, None)):
+        file.tell(RolloutEnded(failure(0, attempt, "gone"), attempt, "w0", retry_in_s))
+    file.tell(RunEnded("completed"))
+    file.close()
+    finish(folder, failure(0, 2, "gone"))
+    watched = RunDir(folder)
+    row = watched.row(0.0)
+    assert (row.state, row.notes) == ("running", ())
+    holder.kill()
+    holder.wait()
+    assert [note.text for note in RunDir(folder).row(0.0).notes] == [
+        "line/0: infrastructure_failed, attempt 1, again in 2 s: gone",
+        "line/0: infrastructure_failed, attempt 2: gone",
+    ]
+
+
 def test_many_results_are_read_bit_by_bit(folder: Path) -> None:
+    plan(folder, 40)
     for seed in range(40):
         finish(folder, result_of(seed))
     watched = RunDir(folder)

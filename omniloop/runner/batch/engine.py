@@ -14,9 +14,9 @@ from omniloop.live.events import Listener, RolloutEnded, RolloutStarted, WorkerL
 from omniloop.runlog.folder import rollout_dir
 from omniloop.runlog.results import RESULT_NAME, RolloutResult, read_result
 from omniloop.runner.batch.executor import Executor, Source, WorkerDied, limits_of
-from omniloop.runner.batch.rollouts import hung_error
+from omniloop.runner.batch.rollouts import given_up, hung_error
 from omniloop.runner.batch.scheduler import Address, Assignment, Backoff, Scheduler, Task
-from omniloop.runner.job import Job, Order, unfinished
+from omniloop.runner.job import Job, Order
 
 _BARREN = 3
 """Workers that may die in a row without a rollout between them, before a run gives up.
@@ -298,7 +298,8 @@ class Batch:
         error: OmniloopError = died
         if job.name in died.hung:
             error = hung_error(order, self._rules.hang_s or 0.0)
-        result = unfinished(request.source.setup, order, error)
+        took_s = time.monotonic() - request.started_s - order.queued_s
+        result = given_up(request.source.setup, order, error, took_s)
         folder.finish_rollout(result)
         return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 from omniloop.core.errors import RunFolderError
@@ -11,8 +12,8 @@ from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup
 from omniloop.runner.batch.executor import Source
-from omniloop.runner.batch.rollouts import Beat, Rollouts, hung_error
-from omniloop.runner.job import Order, unfinished
+from omniloop.runner.batch.rollouts import Beat, Rollouts, given_up, hung_error
+from omniloop.runner.job import Order
 
 _NAME = "here"
 
@@ -30,7 +31,7 @@ class Inline:
         self._rollouts = Rollouts(hang_s, self._blocked)
         self._hang_s = hang_s
         self._sources: dict[str, tuple[Setup, RunFolder]] = {}
-        self._of: dict[int, str] = {}
+        self._of: dict[int, tuple[str, float]] = {}  # request and beginning of each order
 
     async def start(self) -> tuple[str, ...]:
         """See `Executor`."""
@@ -42,7 +43,7 @@ class Inline:
     ) -> RolloutResult:
         """See `Executor`."""
         self._sources[source.name] = source.setup, source.folder
-        self._of[id(order)] = source.name
+        self._of[id(order)] = source.name, time.monotonic()
         try:
             return await self._rollouts.run(source.setup, source.folder, order, simulated)
         finally:
@@ -68,8 +69,10 @@ class Inline:
     def _blocked(self, late_s: float, orders: list[Order]) -> None:
         names = ", ".join(order.job.name for order in orders)
         for order in orders:
-            setup, folder = self._sources[self._of[id(order)]]
-            result = unfinished(setup, order, hung_error(order, self._hang_s or 0.0))
+            name, began_s = self._of[id(order)]
+            setup, folder = self._sources[name]
+            error, took_s = hung_error(order, self._hang_s or 0.0), time.monotonic() - began_s
+            result = given_up(setup, order, error, took_s)
             try:
                 folder.finish_rollout(result)
             except RunFolderError as error:  # then it has none, and runs again

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import importlib
 import os
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -31,6 +30,7 @@ from omniloop.runner.batch.messages import (
     order_from_json,
     order_to_json,
 )
+from omniloop.runner.batch.ray_address import check_reachable
 from omniloop.runner.batch.rollouts import Beat, Pulse, Rollouts
 from omniloop.runner.batch.scratch import scratch_folder, sweep
 from omniloop.runner.batch.worker_core import WorkerCore
@@ -56,7 +56,7 @@ def connect(address: str | None) -> int:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = _ray()
     if not ray.is_initialized():
-        _check_reachable(address or os.environ.get("RAY_ADDRESS"))
+        check_reachable(address or os.environ.get("RAY_ADDRESS"))
         path = os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))
         try:
             ray.init(
@@ -84,24 +84,6 @@ def _ray() -> Any:
         raise ConfigError(
             f"Ray is not installed: {error}", where="run.executor=ray", remedy=_INSTALL
         ) from error
-
-
-def _check_reachable(address: str | None) -> None:
-    """Ray itself would try for minutes.
-
-    Raises:
-        ConfigError: nothing listens at a ``HOST:PORT``.
-    """
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=5.0).close()
-    except OSError as error:
-        raise ConfigError(
-            f"no Ray cluster can be used: nothing answers at {address}: {error.strerror or error}",
-            where="run.ray_address", remedy="start one with `ray start --head`, or mend the address",
-        ) from error  # fmt: skip
 
 
 class _Actor:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from omniloop.core.errors import RolloutHung, ServiceError
+from omniloop.core.errors import OmniloopError, RolloutHung, ServiceError
 from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.results import RolloutResult
 from omniloop.runner.assemble import Setup
@@ -140,7 +140,7 @@ class Rollouts:
         """
         if setup not in self._setups:
             self._setups.append(setup)
-        track = Track(simulated=simulated)
+        began_s, track = time.monotonic(), Track(simulated=simulated)
         task = asyncio.create_task(run_job(setup, folder, order, track))
         mine = self._running[id(track)] = _Running(order, track, task, self._awake_s)
         try:
@@ -155,7 +155,7 @@ class Rollouts:
                     "the rollout was cancelled from within: a plugin raised CancelledError",
                     where=order.job.name, remedy="see which service gives up its calls",
                 )  # fmt: skip
-            result = unfinished(setup, order, error)
+            result = given_up(setup, order, error, time.monotonic() - began_s)
             folder.finish_rollout(result)
             return result
         finally:
@@ -243,6 +243,13 @@ def _add(used: dict[tuple[str, str], ServiceUse], setup: Setup) -> None:
             round(load.longest_s, 6),
         )  # fmt: skip
         used[key] = used[key] + use if key in used else use
+
+
+def given_up(setup: Setup, order: Order, error: OmniloopError, took_s: float) -> RolloutResult:
+    """The result of a rollout that was ended after so long, or whose process died."""
+    result = unfinished(setup, order, error)
+    result.timings["wall_s"] = round(took_s, 6)
+    return result
 
 
 def hung_error(order: Order, hang_s: float) -> RolloutHung:

@@ -155,6 +155,7 @@ def test_a_hung_rollout_is_ended_and_recorded_and_the_others_go_on(
         assert (result.outcome, result.attempts) == ("infrastructure_failed", 1)
         assert result.error is not None
         assert "hung: no service answered for 1 s" in result.error["what"]
+        assert 1.0 < result.timings["wall_s"] <= finished.wall_s
     assert len(finished.results) == 6
     assert finished.exit_code == 1
 
@@ -173,6 +174,7 @@ def test_a_plugin_that_blocks_the_runs_own_process_is_recorded_and_the_run_can_g
     assert "run.resume=true" in done.stderr
     hung = read_result(tmp_path / "run/rollouts/curve/1/result.json")
     assert hung.outcome == "infrastructure_failed"
+    assert hung.timings["wall_s"] > 1.5
 
 
 def test_only_what_may_pass_is_tried_again_and_again(tmp_path: Path) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import grpc
 import pytest
 
 import omniloop
@@ -14,6 +19,7 @@ from omniloop.configs.compose import compose
 from omniloop.core.errors import ConfigError
 from omniloop.live.events import Event, RolloutEnded, WorkerLost
 from omniloop.runlog.digest import digest_run
+from omniloop.runner.batch import ray_address
 from omniloop.runner.batch.ray_workers import RayWorkers, connect
 from omniloop.runner.run import Finished, execute
 
@@ -101,6 +107,67 @@ def test_an_address_without_a_cluster_is_a_clear_error() -> None:
         ray.shutdown()
     with pytest.raises(ConfigError, match="no Ray cluster can be used"):
         connect("127.0.0.1:1")
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A port that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def http() -> Iterator[str]:
+    """A web server."""
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def service() -> Iterator[str]:
+    """A gRPC server, as those of policies and renderers are."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize(
+    ("listener", "prefix", "why"),
+    [
+        ("http", "", "does not speak gRPC"),
+        ("http", "ray://", "does not speak gRPC"),
+        ("service", "", "is another gRPC service"),
+        ("silent", "", r"gives no answer within 0\.3 s"),
+    ],
+)
+def test_what_listens_and_is_no_ray_is_refused_before_ray_tries(
+    listener: str,
+    prefix: str,
+    why: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if ray.is_initialized():
+        ray.shutdown()
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray itself was asked"))
+    if listener == "silent":
+        monkeypatch.setattr(ray_address, "_ANSWER_S", 0.3)
+    address = request.getfixturevalue(listener)
+    with pytest.raises(ConfigError, match=f"what listens at {address} {why}") as refused:
+        connect(prefix + address)
+    assert refused.value.where == f"run.ray_address={prefix}{address}"
+    assert "ray start --head" in refused.value.remedy
+
+
+def test_what_asks_for_tls_is_left_to_ray(http: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    ray_address.check_reachable(http)
 
 
 def test_a_node_with_another_version_is_refused_by_name() -> None:
