@@ -111,7 +111,7 @@ def with_healthy(faults: dict[str, Fault]) -> str:
 SCENE = "straight_road"
 
 POLICY = (
-    Fault("hang", "infrastructure_failed", "did not answer drive within 5 s", "TransientError"),
+    Fault("hang", "infrastructure_failed", "did not answer drive within 10 s", "TransientError"),
     Fault("slow", "completed", "", after=38),
     Fault("raise", "policy_failed", "boom", "PolicyError"),
     Fault("nan_plan", "policy_failed", "is not finite", "PolicyError"),
@@ -131,7 +131,7 @@ def test_a_policy_that_misbehaves_ends_its_own_rollout_and_leaves_the_bytes_of_o
     brief = ["renderer=none", f"scenes.ids={SCENE}", "sync.duration_s=4"]
     with served("policy", by_seed(POLICY)) as address:
         results = run(
-            tmp_path, "policy=remote", f"policy.address={address}", "policy.timeouts_s.drive=5.0",
+            tmp_path, "policy=remote", f"policy.address={address}", "policy.timeouts_s.drive=10.0",
             "run.wire_precision=float32",
             f"run.seeds={len(POLICY) + 1}", *brief,
         )  # fmt: skip
@@ -147,7 +147,7 @@ def test_a_policy_that_misbehaves_ends_its_own_rollout_and_leaves_the_bytes_of_o
 
 
 TRAFFIC = (
-    Fault("hang", "infrastructure_failed", "did not answer simulate within 5 s"),
+    Fault("hang", "infrastructure_failed", "did not answer simulate within 10 s"),
     Fault("raise", "infrastructure_failed", "boom"),
     Fault("unknown_actor", "infrastructure_failed", "nobody"),
     Fault("missing_actor", "infrastructure_failed", "missing"),
@@ -156,7 +156,7 @@ TRAFFIC = (
 )
 
 CONTROLLER = (
-    Fault("hang", "infrastructure_failed", "did not answer run_controller_and_vehicle within 5 s"),
+    Fault("hang", "infrastructure_failed", "did not answer run_controller_and_vehicle within 10 s"),
     Fault("nan_state", "infrastructure_failed", "not finite"),
     Fault("no_state", "infrastructure_failed", "state"),
     Fault("late_state", "infrastructure_failed", "us"),
@@ -171,7 +171,7 @@ def test_traffic_and_controllers_that_misbehave_end_their_own_rollout(
     with served(kind, by_seed(faults)) as address:
         results = run(
             tmp_path, f"{kind}=remote", f"{kind}.address={address}",
-            f"{kind}.timeouts_s.{MAIN_METHOD[kind]}=5.0", "renderer=none", "scenes.ids=cut_in",
+            f"{kind}.timeouts_s.{MAIN_METHOD[kind]}=10.0", "renderer=none", "scenes.ids=cut_in",
             f"run.seeds={len(faults) + 1}", "sync.duration_s=4",
         )  # fmt: skip
     assert results["cut_in/0"].outcome == "completed"
@@ -197,7 +197,7 @@ def test_a_ground_that_misbehaves_ends_the_rollouts_of_its_scenes(tmp_path: Path
     with served("ground", faults) as address:
         results = run(
             tmp_path, "ground=remote", f"ground.address={address}",
-            "ground.timeouts_s.ground_intersection=5.0", "renderer=none", with_healthy(GROUND),
+            "ground.timeouts_s.ground_intersection=10.0", "renderer=none", with_healthy(GROUND),
             "sync.duration_s=2",
         )  # fmt: skip
     assert {result.scene for result in results.values()} == {*GROUND, SCENE}
@@ -222,7 +222,7 @@ def test_a_video_model_that_misbehaves_ends_its_own_rollout(tmp_path: Path) -> N
     with served("omnidreams", by_seed(VIDEO)) as address:
         results = run(
             tmp_path, "renderer=omnidreams", f"renderer.address={address}", "renderer.sessions=8",
-            "renderer.first_frame=raster", "renderer.timeouts_s.render_video_chunk=5.0", *SMALL,
+            "renderer.first_frame=raster", "renderer.timeouts_s.render_video_chunk=10.0", *SMALL,
             f"scenes.ids={SCENE}", f"run.seeds={len(VIDEO) + 1}", "sync.duration_s=2",
         )  # fmt: skip
     assert results[f"{SCENE}/0"].outcome == "completed"
@@ -243,7 +243,7 @@ def test_a_sensor_renderer_that_misbehaves_ends_the_rollouts_of_its_scenes(tmp_p
     with served("nurec", faults, "renderer.chunk=0") as address:
         results = run(
             tmp_path, "renderer=nurec", f"renderer.address={address}", "renderer.fps=10", *SMALL,
-            "renderer.timeouts_s.render_rgb=5.0", with_healthy(FRAMES), "sync.duration_s=2",
+            "renderer.timeouts_s.render_rgb=10.0", with_healthy(FRAMES), "sync.duration_s=2",
         )  # fmt: skip
     assert {result.scene for result in results.values()} == {*FRAMES, SCENE}
     for result in results.values():
