@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
+import stat
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,9 @@ from typing import Any
 from omniloop.runlog.files import usable
 
 _REMEDY = "free some space, then give the same command again: the export goes on"
+
+_SYNCING = 8
+"""Files that are synced at once: a file system commits together what is asked for together."""
 
 
 def writable(path: Path, doing: str = "written") -> contextlib.AbstractContextManager[None]:
@@ -88,3 +95,28 @@ def write_hashed(path: Path, data: bytes, name: str) -> Written:
     with writable(path), contextlib.closing(HashedFile(path)) as file:
         file.write(data)
     return file.written(name)
+
+
+def reach_disk(paths: Iterable[Path]) -> None:
+    """Wait until what was written to files, and the names in folders, are on the disk.
+
+    Raises:
+        RunFolderError: the disk refuses it.
+    """
+    with ThreadPoolExecutor(_SYNCING) as pool:
+        for _ in pool.map(_sync, paths):
+            pass
+
+
+def _sync(path: Path) -> None:
+    with writable(path):
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(opened)
+        except OSError as error:
+            is_folder = stat.S_ISDIR(os.fstat(opened).st_mode)
+            # Some network file systems know no fsync of a folder: they keep names by themselves.
+            if not (is_folder and error.errno in (errno.EINVAL, errno.ENOTSUP)):
+                raise
+        finally:
+            os.close(opened)

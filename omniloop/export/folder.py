@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from omniloop.core.errors import RunFolderError
-from omniloop.export.files import Written, writable
+from omniloop.export.files import Written, reach_disk, writable
 from omniloop.export.manifest import MANIFEST_NAME, Manifest, Shard, Span, read_manifest
 from omniloop.export.settings import ExportSettings, differences
 from omniloop.export.sources import Key, Source, Sources
@@ -115,6 +115,7 @@ class ExportFolder:
         Raises:
             RunFolderError: that cannot be done.
         """
+        renamed_in: dict[Path, None] = {}
         for name in moved:
             target = self.path / name
             with writable(target):
@@ -122,6 +123,9 @@ class ExportFolder:
                 if target.is_dir():  # left over from an export that was killed right here
                     shutil.rmtree(target)
                 self.partial(name).replace(target)
+            depth = len(target.relative_to(self.path).parts)
+            renamed_in.update(dict.fromkeys(target.parents[:depth]))
+        reach_disk(renamed_in)  # what the manifest lists is there after a power cut, too
         for span in spans:
             key = (span.scene, span.seed)
             self.manifest.sources[f"{span.scene}/{span.seed}"] = self._sources[key]

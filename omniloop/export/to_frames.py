@@ -11,7 +11,7 @@ from omniloop.core import geometry
 from omniloop.core.motion import Mask
 from omniloop.export.calibration import calibration
 from omniloop.export.columns import Columns
-from omniloop.export.files import HashedFile, writable, write_hashed
+from omniloop.export.files import HashedFile, reach_disk, writable, write_hashed
 from omniloop.export.folder import ExportFolder
 from omniloop.export.frame_index import FrameIndex, suffix_of
 from omniloop.export.manifest import Span
@@ -52,6 +52,8 @@ class ToFrames:
         with writable(place / _TABLE), HashedFile(place / _TABLE) as out:
             pq.write_table(table, out, compression="zstd", compression_level=1)
         written.append(out.written(f"{name}/{_TABLE}"))
+        images = [place / file for file in files]
+        reach_disk([*images, *dict.fromkeys(image.parent for image in images), place])
         self._folder.commit([name], written, [Span(scene, seed, 0, len(files), True)])
         return len(files)
 
