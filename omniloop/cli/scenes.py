@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from omniloop.core.errors import SceneError
 
 app = typer.Typer(
     no_args_is_help=True, help="List, draw, check and convert scenes.", rich_markup_mode="markdown"
@@ -43,22 +46,43 @@ def _each(source: Any, ids: list[str], use: Callable[[str, Any], None]) -> None:
         Exit: one is damaged; edits that do not fit count as wished.
     """
     from omniloop.core.errors import SceneError
-    from omniloop.scenes.edits.apply import EditRefused
 
-    errors: list[SceneError] = []
+    errors: dict[str, SceneError] = {}
     for scene_id in ids:
         try:
             use(scene_id, source.load(scene_id))
         except SceneError as error:
-            errors.append(error)
-            if len(ids) == 1:
-                raise
-            refused = isinstance(error, EditRefused)
-            place = "" if refused or not error.where else f" ({error.where})"
-            typer.echo(f"skipped {scene_id}: {error.what}{place}", err=not refused)
-    if len(errors) == len(ids):
-        raise errors[0]
-    if not all(isinstance(error, EditRefused) for error in errors):
+            errors[scene_id] = error
+            if len(ids) > 1:
+                _say_skipped(scene_id, error)
+    _conclude(errors, len(ids))
+
+
+def _say_skipped(scene_id: str, error: SceneError) -> None:
+    from omniloop.scenes.edits.apply import EditRefused
+
+    refused = isinstance(error, EditRefused)
+    place = "" if refused or not error.where else f" ({error.where})"
+    typer.echo(f"skipped {scene_id}: {error.what}{place}", err=not refused)
+
+
+def _conclude(errors: Mapping[str, SceneError], count: int) -> None:
+    """Name the damaged scenes of `count`.
+
+    Raises:
+        SceneError: there is no other scene.
+        Exit: one is damaged; edits that do not fit count as wished.
+    """
+    from omniloop.scenes.edits.apply import EditRefused
+    from omniloop.scenes.findings import some
+
+    if len(errors) == count:
+        raise next(iter(errors.values()))
+    damaged = [name for name, error in errors.items() if not isinstance(error, EditRefused)]
+    if damaged:
+        typer.echo(
+            f"{len(damaged)} of {count} scenes cannot be used: {some(damaged, 20)}", err=True
+        )
         raise typer.Exit(2)
 
 
@@ -296,7 +320,8 @@ def vary(
 
     Each variant is a native bundle `<scene>-<recipe>-<n>.zip`; `family.csv` lists all with
     their values, and why some were refused. Without `--vary` samples vary every parameter
-    that has a range.
+    that has a range. A damaged scene is left out and named; the others are written, and the
+    exit code is 2.
 
     **Examples**
 
@@ -333,12 +358,17 @@ def vary(
     axes = [parse_axis(text, file, sampling=sample is not None) for text in names]
     check_axes(axes, fixed)
     rows = list(grid(axes)) if sample is None else samples(axes, sample, seed, file.name)
-    skipped = 0
+    skipped, damaged = 0, {}
     for variant in write_family(source, ids, file, rows, out, fixed=fixed):
-        if variant.skipped:
-            skipped += 1
+        skipped += bool(variant.skipped)
+        if variant.error is None and variant.skipped:
             typer.echo(f"skipped {variant.id}: {variant.skipped}")
+        elif variant.error is not None and variant.scene not in damaged:
+            damaged[variant.scene] = variant.error
+            if len(ids) > 1:
+                _say_skipped(variant.scene, variant.error)
     total = len(ids) * len(rows)
     typer.echo(f"{total - skipped} scene(s) into {out}, {skipped} skipped; family.csv lists all")
+    _conclude(damaged, len(ids))
     if skipped == total:
         raise typer.Exit(2)

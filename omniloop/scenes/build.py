@@ -8,7 +8,9 @@ that headings stay as recorded. `dataset_to_local` is the exact way back.
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterable, Mapping
@@ -33,11 +35,17 @@ Boxes of parked cars jitter: in Argoverse 2 sensor logs half of them by 0.2 to 0
 MAX_UNPACKED_BYTES = 512 << 20
 """Of a file, after it is unpacked: a gzipped one of a megabyte can hold a gigabyte of zeros."""
 
+MAX_DOCUMENT_BYTES = 24 << 20
+"""Of JSON and XML: parsed, they take up to 40 times the room of their text, and most is 4 MB."""
+
 LARGEST = 1e30
 """Of all numbers in a file: no length or time is, and products of larger ones overflow."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+_MOST_COMPARED = 1_000
+"""Keys that a missing one is compared with: of millions it would take minutes."""
+
 _COPY_AGAIN = "copy the file again from the dataset"
 
 
@@ -228,7 +236,7 @@ def existing(path: str | Path, expected: str) -> Path:
         SceneError: it does not exist.
     """
     found = Path(path)
-    if not found.exists():
+    if not os.path.exists(found):  # Path.exists raises where a name is too long or forbidden
         raise SceneError(f"there is nothing at '{path}'", where=str(path), remedy=expected)
     return found
 
@@ -266,23 +274,23 @@ def damaged(what: str, where: str) -> SceneError:
     return SceneError(what, where=where, remedy=_COPY_AGAIN)
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, most: int = MAX_UNPACKED_BYTES) -> bytes:
     """Read a file, unpacked if its name ends in ``.gz``.
 
     Raises:
         SceneError: it cannot be read, is no regular file, is cut off, or has more than
-            `MAX_UNPACKED_BYTES`.
+            `most` bytes.
     """
-    if path.exists() and not path.is_file():  # opening a pipe would wait without end
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait without end
         raise damaged("is no regular file", str(path))
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = file.read(MAX_UNPACKED_BYTES + 1)
+            data = file.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise damaged(f"cannot be read: {error}", str(path)) from error
-    if len(data) > MAX_UNPACKED_BYTES:
+    if len(data) > most:
         what = "unpacks to" if path.suffix == ".gz" else "has"
-        raise damaged(f"{what} more than {MAX_UNPACKED_BYTES >> 20} MiB", str(path))
+        raise damaged(f"{what} more than {most >> 20} MiB", str(path))
     return data
 
 
@@ -290,9 +298,9 @@ def read_json(path: Path) -> Any:
     """Read a JSON file, gzipped if its name ends in ``.gz``.
 
     Raises:
-        SceneError: as of `read_bytes`, or it is not JSON.
+        SceneError: as of `read_bytes`, more than `MAX_DOCUMENT_BYTES`, or it is not JSON.
     """
-    data = read_bytes(path)
+    data = read_bytes(path, MAX_DOCUMENT_BYTES)
     try:
         found = json.loads(data)
         refuse_half_characters(found, data)
@@ -329,7 +337,8 @@ def member(mapping: Any, key: str, where: str) -> Any:
     if not isinstance(mapping, Mapping):
         raise damaged(f"holds a {type(mapping).__name__} where a mapping with '{key}' should be", where)  # fmt: skip
     if key not in mapping:
-        raise damaged(f"lacks the key '{key}'.{nearest(key, map(str, mapping))}", where)
+        first = itertools.islice(mapping, _MOST_COMPARED)
+        raise damaged(f"lacks the key '{key}'.{nearest(key, map(str, first))}", where)
     return mapping[key]
 
 
@@ -342,7 +351,7 @@ def finite_array(values: Any, shape: tuple[int | None, ...], what: str, where: s
     try:
         out = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise damaged(f"{what} is not an array of numbers: {error}", where) from error
+        raise damaged(f"{what} is not an array of numbers: {str(error)[:200]}", where) from error
     fits = out.ndim == len(shape) and all(
         want in (None, have) for want, have in zip(shape, out.shape, strict=True)
     )

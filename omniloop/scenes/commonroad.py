@@ -19,10 +19,11 @@ from omniloop.core.geometry import Array
 from omniloop.core.motion import Trajectory
 from omniloop.core.scene import Scene, Vehicle
 from omniloop.core.time import US_PER_S
+from omniloop.scenes.bounds import MAX_TRACKS, check_count, check_extent, name_of
 from omniloop.scenes.build import dataset_to_local, existing, local_origin, safe_id, unknown_scene
 from omniloop.scenes.commonroad_actors import Obstacle, as_track, read_obstacle
 from omniloop.scenes.commonroad_map import read_map
-from omniloop.scenes.commonroad_xml import number, read_root
+from omniloop.scenes.commonroad_xml import check_unique, number, read_root
 
 REAR_AXLE_TO_CENTER = 1.461 / 5.176
 WHEELBASE = 3.089 / 5.176
@@ -94,17 +95,22 @@ def _name_files(files: list[Path], root: Path) -> dict[str, Path]:
 
 
 def _read_scene(root: Element, scene_id: str, ego_id: str | None, where: str) -> Scene:
-    step_us = round(number(root.get("timeStepSize"), "timeStepSize", where) * US_PER_S)
+    step_s = number(root.get("timeStepSize"), "timeStepSize", where)
+    step_us = round(step_s * US_PER_S)
     if step_us <= 0:
         raise SceneError(
-            f"timeStepSize is {root.get('timeStepSize')}", where=where, remedy="give a positive one"
-        )
+            f"timeStepSize is {step_s}", where=where,
+            remedy="give a positive one, in seconds",
+        )  # fmt: skip
     elements = [e for tag in ("dynamicObstacle", "staticObstacle") for e in root.findall(tag)]
+    check_count(len(elements), MAX_TRACKS, "obstacles", where)
+    check_unique(elements, where)
     obstacles = [read_obstacle(element, where) for element in elements]
     ego = _choose_ego(obstacles, ego_id, where)
     origin = local_origin(np.array([*ego.aabb[0, :2], 0.0]))
     first = min(int(o.steps.min()) for o in obstacles if o.moves)
     last = max(int(o.steps.max()) for o in obstacles if o.moves)
+    _check_extent(obstacles, ego, last, step_us, where)
     clock = (step_us, last)
     tracks = tuple(as_track(o, clock, origin, where) for o in obstacles if o is not ego)
     motion = as_track(ego, clock, origin, where)
@@ -119,8 +125,19 @@ def _read_scene(root: Element, scene_id: str, ego_id: str | None, where: str) ->
         tracks=tracks,
         map=read_map(root, origin, (first, last), step_us, where),
         dataset_to_local=dataset_to_local(origin),
-        tags=tuple(e.tag for e in root.findall("scenarioTags/*")),
+        tags=tuple(name_of(e.tag, "a tag", where) for e in root.findall("scenarioTags/*")),
     )
+
+
+def _check_extent(
+    obstacles: list[Obstacle], ego: Obstacle, last: int, step_us: int, where: str
+) -> None:
+    """Refuse more steps than can be, before a pose is made for each."""
+    steps = [(int(o.steps.min()), int(o.steps.max())) if o.moves else (0, last) for o in obstacles]
+    spans = [(a * step_us, b * step_us) for a, b in steps]
+    poses = sum(b - a + 1 for a, b in steps)
+    check_extent(spans[obstacles.index(ego)], spans, poses, where)
+    check_extent((0, last * step_us), (), 0, where)
 
 
 def _choose_ego(obstacles: list[Obstacle], ego_id: str | None, where: str) -> Obstacle:

@@ -17,8 +17,9 @@ from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Times
 from omniloop.core.scene import ActorClass, Track
+from omniloop.scenes.bounds import name_of
 from omniloop.scenes.build import make_track, to_local
-from omniloop.scenes.commonroad_xml import child, exact_or_middle, number, point, points
+from omniloop.scenes.commonroad_xml import child, exact_or_middle, id_of, number, point, points
 
 _KINDS: dict[str, tuple[ActorClass, float]] = {
     "car": (ActorClass.CAR, 1.5),
@@ -82,15 +83,19 @@ def read_obstacle(element: Element, where: str) -> Obstacle:
     Raises:
         SceneError: the shape or a state lacks something or is not finite.
     """
-    name = str(element.get("id"))
+    name = id_of(element, where)
     place = f"{where}, {element.tag} {name}"
-    label = child(element, "type", place).text or "unknown"
+    label = name_of(child(element, "type", place).text or "unknown", "type", place)
     height_m = _KINDS.get(label, _OTHER)[1]
     length_m, width_m, center = _box(child(element, "shape", place), place)
     states = [child(element, "initialState", place), *element.findall("trajectory/state")]
     rows = np.array([_state(state, place) for state in states])
     poses = geometry.poses_from_xyz_yaw(rows[:, 1:4], rows[:, 4])
     box = geometry.compose(poses, geometry.pose(center[0], center[1], height_m / 2))
+    if rows[:, 0].min() < 0:
+        raise SceneError(
+            f"a time step is {rows[:, 0].min():g}", where=place, remedy="count them from 0"
+        )
     steps = np.floor(rows[:, 0]).astype(np.int64)
     size = np.array([length_m, width_m, height_m])
     return Obstacle(name, label, size, steps, box, element.tag == "dynamicObstacle")
@@ -148,6 +153,13 @@ def _region_center(position: Element, where: str) -> tuple[float, float, float]:
     return float(x), float(y), float(z)
 
 
+def _extent(part: Element, name: str, where: str) -> float:
+    found = number(part.findtext(name), name, where)
+    if found < 0:
+        raise SceneError(f"{name} is {found:g}", where=where, remedy="give a positive one")
+    return found
+
+
 def _box(shape: Element, where: str) -> tuple[float, float, tuple[float, float]]:
     """Length, width and centre, in the obstacle's frame, of the box around a shape."""
     corners = []
@@ -155,8 +167,8 @@ def _box(shape: Element, where: str) -> tuple[float, float, tuple[float, float]]
         middle = part.find("center")
         x, y, _ = point(middle, where) if middle is not None else (0.0, 0.0, 0.0)
         if part.tag == "rectangle":
-            half_length = number(part.findtext("length"), "length", where) / 2
-            half_width = number(part.findtext("width"), "width", where) / 2
+            half_length = _extent(part, "length", where) / 2
+            half_width = _extent(part, "width", where) / 2
             turn = number(part.findtext("orientation", "0"), "orientation", where)
             c, s = math.cos(turn), math.sin(turn)
             for u, v in ((half_length, half_width), (half_length, -half_width)):
@@ -165,7 +177,7 @@ def _box(shape: Element, where: str) -> tuple[float, float, tuple[float, float]]
                     (x - c * u + s * v, y - s * u - c * v),
                 ]
         elif part.tag == "circle":
-            radius = number(part.findtext("radius"), "radius", where)
+            radius = _extent(part, "radius", where)
             corners += [(x - radius, y - radius), (x + radius, y + radius)]
         elif part.tag == "polygon":
             corners += [(float(p[0]), float(p[1])) for p in points(part, where)]

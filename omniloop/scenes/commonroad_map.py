@@ -22,8 +22,16 @@ from omniloop.core.scene import (
     TrafficSign,
     VectorMap,
 )
+from omniloop.scenes.bounds import MAX_MAP_ELEMENTS, check_count, name_of, shown
 from omniloop.scenes.build import between_boundaries, centerline, to_local
-from omniloop.scenes.commonroad_xml import child, number, point, points
+from omniloop.scenes.commonroad_xml import (
+    check_unique,
+    child,
+    id_of,
+    number,
+    point,
+    points,
+)
 
 MAX_SPEED_SIGNS = ("274", "274.1", "R2-1", "r301")
 """Speed limits of Germany (and Zamunda), the USA and Spain; their values are in m/s."""
@@ -55,6 +63,12 @@ _ROAD_WORDS = (
     "unknown",
 )
 _NOT_LANES = ("sidewalk", "crosswalk")
+_MAX_LANELETS = 5_000
+"""So many take seconds to join to a road; scenarios have hundreds."""
+
+_MAX_STATES = 1_000_000
+"""Of all traffic lights together."""
+
 _STATES = {
     "red": "red",
     "redYellow": "red_yellow",
@@ -69,6 +83,7 @@ class _Lanelet:
     element: Element
     left: Array
     right: Array
+    outline: Array
     types: tuple[str, ...]
 
     def refs(self, tag: str) -> tuple[str, ...]:
@@ -96,7 +111,12 @@ def read_map(
     """
     from omniloop.scenes.road_edges import road_edges  # shapely and scipy: only when used
 
-    lanelets = {str(e.get("id")): _lanelet(e, origin_m, where) for e in root.findall("lanelet")}
+    for tag in ("lanelet", "trafficSign", "trafficLight"):
+        elements = root.findall(tag)
+        most = _MAX_LANELETS if tag == "lanelet" else MAX_MAP_ELEMENTS
+        check_count(len(elements), most, f"<{tag}> elements", where)
+        check_unique(elements, where)
+    lanelets = {id_of(e, where): _lanelet(e, origin_m, where) for e in root.findall("lanelet")}
     drivable = {k: v for k, v in lanelets.items() if not set(v.types) & set(_NOT_LANES)}
     lines, line_of = _lane_lines(drivable)
     limits = _speed_limits(root, where)
@@ -108,7 +128,7 @@ def read_map(
         lane_lines=lines,
         road_boundaries=road_edges(surfaces, lanes),
         crosswalks=tuple(
-            Area(k, between_boundaries(v.left, v.right)) for k, v in lanelets.items() if "crosswalk" in v.types
+            Area(k, v.outline) for k, v in lanelets.items() if "crosswalk" in v.types
         ),
         stop_lines=tuple(
             stop for k, v in drivable.items() if (stop := _stop_line(k, v, origin_m, where)) is not None
@@ -119,7 +139,7 @@ def read_map(
 
 
 def _lanelet(element: Element, origin_m: Array, where: str) -> _Lanelet:
-    place = f"{where}, lanelet {element.get('id')}"
+    place = f"{where}, lanelet {id_of(element, where)}"
     sides = []
     for tag in ("leftBound", "rightBound"):
         bound = to_local(points(child(element, tag, place), place), origin_m)
@@ -129,8 +149,16 @@ def _lanelet(element: Element, origin_m: Array, where: str) -> _Lanelet:
                 where=place, remedy="give two points or more, or leave the lanelet out",
             )  # fmt: skip
         sides.append(bound)
-    types = tuple(e.text or "unknown" for e in element.findall("laneletType"))
-    return _Lanelet(element, sides[0], sides[1], types)
+    outline = between_boundaries(*sides)
+    if len(outline) < 3:
+        raise SceneError(
+            f"its sides have {len(outline)} different points in all, and no area between them",
+            where=place, remedy="mend the lanelet, or leave it out",
+        )  # fmt: skip
+    kinds = [
+        name_of(e.text or "unknown", "laneletType", place) for e in element.findall("laneletType")
+    ]
+    return _Lanelet(element, sides[0], sides[1], outline, tuple(kinds))
 
 
 def _lane(
@@ -149,7 +177,7 @@ def _lane(
         id=name,
         # The format's own centreline: vertices pair up.
         centerline=(left + right) / 2 if len(left) == len(right) else centerline(left, right),
-        left=left, right=right, polygon=between_boundaries(left, right),
+        left=left, right=right, polygon=lanelet.outline,
         kind=special[0] if special else "vehicle",
         in_intersection=in_intersection or "intersection" in lanelet.types,
         speed_limit_mps=min(known, default=None),
@@ -208,8 +236,14 @@ def _speed_limits(root: Element, where: str) -> dict[str, float]:
         for part in sign.findall("trafficSignElement"):
             value = part.findtext("additionalValue")
             if part.findtext("trafficSignID") in MAX_SPEED_SIGNS and value is not None:
-                name = str(sign.get("id"))
-                limits[name] = number(value, "additionalValue", f"{where}, trafficSign {name}")
+                name = id_of(sign, where)
+                place = f"{where}, trafficSign {name}"
+                limits[name] = number(value, "additionalValue", place)
+                if limits[name] <= 0:
+                    raise SceneError(
+                        f"a speed limit of {limits[name]:g} m/s",
+                        where=place, remedy="give a positive one, or leave the sign out",
+                    )  # fmt: skip
     return limits
 
 
@@ -221,8 +255,13 @@ def _in_intersections(root: Element) -> frozenset[str]:
     )
 
 
-def _referring(lanelets: Mapping[str, _Lanelet], tag: str, name: str | None) -> tuple[str, ...]:
-    return tuple(k for k, v in lanelets.items() if name in v.refs(tag))
+def _referring(lanelets: Mapping[str, _Lanelet], tag: str) -> dict[str, tuple[str, ...]]:
+    """Lanelets that refer to each element by a tag, in their order."""
+    found: dict[str, dict[str, None]] = {}
+    for name, lanelet in lanelets.items():
+        for ref in lanelet.refs(tag):
+            found.setdefault(ref, {})[name] = None
+    return {ref: tuple(names) for ref, names in found.items()}
 
 
 def _facing(lanelets: Mapping[str, _Lanelet], lanes: tuple[str, ...]) -> float:
@@ -243,16 +282,18 @@ def _signs(
 ) -> tuple[TrafficSign, ...]:
     """Signs that stand somewhere: not virtual, and with a position."""
     signs = []
+    lanes_of = _referring(lanelets, "trafficSignRef")
     for sign in root.findall("trafficSign"):
         at = sign.find("position/point")
         if at is None or sign.findtext("virtual") == "true":
             continue
-        name = str(sign.get("id"))
+        name = id_of(sign, where)
         xyz = to_local(np.array(point(at, f"{where}, trafficSign {name}")), origin_m)
-        lanes = _referring(lanelets, "trafficSignRef", name)
+        lanes = lanes_of.get(name, ())
         pose = _upright(xyz, SIGN_HEIGHT_M, _facing(lanelets, lanes))
         kinds = [part.findtext("trafficSignID", "") for part in sign.findall("trafficSignElement")]
-        signs.append(TrafficSign(name, pose, np.array([0.05, 0.6, 0.6]), "+".join(kinds), lanes))
+        kind = name_of("+".join(kinds), "trafficSignID", f"{where}, trafficSign {name}")
+        signs.append(TrafficSign(name, pose, np.array([0.05, 0.6, 0.6]), kind, lanes))
     return tuple(signs)
 
 
@@ -262,10 +303,12 @@ def _lights(
 ) -> tuple[TrafficLight, ...]:  # fmt: skip
     """Lights with their states; one without a position stands at the end of its first lanelet."""
     lights = []
+    lanes_of = _referring(lanelets, "trafficLightRef")
+    room = _MAX_STATES
     for light in root.findall("trafficLight"):
-        name = str(light.get("id"))
+        name = id_of(light, where)
         place = f"{where}, trafficLight {name}"
-        lanes = _referring(lanelets, "trafficLightRef", name)
+        lanes = lanes_of.get(name, ())
         at = light.find("position/point")
         if at is not None:
             xyz = to_local(np.array(point(at, place)), origin_m)
@@ -274,7 +317,8 @@ def _lights(
         else:
             continue
         pose = _upright(xyz, LIGHT_HEIGHT_M, _facing(lanelets, lanes))
-        steps, states = _cycle(light, clock[0], place)
+        steps, states = _cycle(light, clock[0], room, place)
+        room -= len(steps)
         lights.append(
             TrafficLight(
                 name,
@@ -289,12 +333,15 @@ def _lights(
 
 
 def _cycle(
-    light: Element, span_steps: tuple[int, int], where: str
+    light: Element, span_steps: tuple[int, int], most: int, where: str
 ) -> tuple[list[int], tuple[str, ...]]:
     """Time steps from which states hold, over the recording.
 
     At step t the cycle is ``(t - timeOffset) mod its length`` steps old, as in
     ``TrafficLightCycle.get_state_at_time_step`` of commonroad-io.
+
+    Raises:
+        SceneError: a value is wrong, or there are more than `most` states.
     """
     first, last = span_steps
     if light.findtext("active") == "false":
@@ -307,12 +354,18 @@ def _cycle(
     for color in colors:
         if color not in _STATES:
             raise SceneError(
-                f"colour '{color}' is unknown",
+                f"colour {shown(color)} is unknown",
                 where=where,
                 remedy=f"use one of {', '.join(_STATES)}",
             )
     offset = int(number(light.findtext("cycle/timeOffset", "0"), "timeOffset", where))
     total = sum(durations)
+    count = ((last - first) // total + 2) * len(parts)
+    if count > most:
+        raise SceneError(
+            f"its cycle makes {count} states in the recording, and all lights may have {_MAX_STATES}",
+            where=where, remedy="give durations in time steps",
+        )  # fmt: skip
     starts = np.concatenate([[0], np.cumsum(durations)[:-1]])
     begin = first - (first - offset) % total
     steps, states = [], []

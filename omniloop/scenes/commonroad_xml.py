@@ -5,7 +5,10 @@ The format is CommonRoad 2020a (XML_commonRoad_XSD.xsd of commonroad-io).
 
 from __future__ import annotations
 
+import codecs
 import math
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 from xml.etree import ElementTree
@@ -16,9 +19,15 @@ import numpy as np
 
 from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
-from omniloop.scenes.build import read_bytes
+from omniloop.scenes.bounds import name_of, shown
+from omniloop.scenes.build import MAX_DOCUMENT_BYTES, read_bytes
 
 VERSION = "2020a"
+
+LARGEST = 1e12
+"""No number is larger, of whatever unit."""
+
+_ASCII = bytes(range(128))
 
 
 class _RootReached(Exception):
@@ -32,13 +41,14 @@ def read_root(path: Path) -> Element:
     name other files, and CommonRoad has none.
 
     Raises:
-        SceneError: unreadable, cut off, not XML, with a document type, or not CommonRoad
-            2020a.
+        SceneError: unreadable, cut off, too large, not XML, with a document type, or not
+            CommonRoad 2020a.
     """
-    root = parse_xml(read_bytes(path), str(path))
+    root = parse_xml(read_bytes(path, MAX_DOCUMENT_BYTES), str(path))
     version = root.get("commonRoadVersion")
     if root.tag != "commonRoad" or version != VERSION:
-        found = f"<{root.tag}>" if root.tag != "commonRoad" else f"CommonRoad version {version!r}"
+        known = f"CommonRoad version {shown(version)}"
+        found = known if root.tag == "commonRoad" else f"<{shown(root.tag)[1:-1]}>"
         raise SceneError(
             f"holds {found}, not CommonRoad {VERSION}",
             where=str(path),
@@ -51,20 +61,23 @@ def parse_xml(data: bytes, where: str) -> Element:
     """Return the root of a document without a document type.
 
     Raises:
-        SceneError: cut off, not XML, or with a document type.
+        SceneError: cut off, not XML, with a document type, or in an encoding in which ASCII
+            does not stand for itself.
     """
     try:
-        _refuse_document_type(data, where)
+        _check_prolog(data, where)
         return ElementTree.fromstring(data)
     except (ElementTree.ParseError, expat.ExpatError, ValueError, LookupError) as error:
         raise SceneError(
-            f"is not well-formed XML: {error}",
+            f"is not well-formed XML: {str(error)[:200]}",
             where=where,
             remedy="copy the file again from its source",
         ) from error
 
 
-def _refuse_document_type(data: bytes, where: str) -> None:
+def _check_prolog(data: bytes, where: str) -> None:
+    """Look at what comes before the root element."""
+
     def refuse(*_: object) -> NoReturn:
         raise SceneError(
             "has a document type (<!DOCTYPE ...>)",
@@ -75,13 +88,48 @@ def _refuse_document_type(data: bytes, where: str) -> None:
     def stop(*_: object) -> NoReturn:
         raise _RootReached
 
+    def check_encoding(_version: str, encoding: str | None, _standalone: int) -> None:
+        # Python's codecs are more than encodings of text: "unicode_escape" is one.
+        if encoding is None or codecs.lookup(encoding).name in ("utf-8", "utf-16"):
+            return
+        if _ASCII.decode().encode(encoding) != _ASCII:
+            raise LookupError(f"its encoding is {shown(encoding)}")
+
     parser = expat.ParserCreate()
+    parser.XmlDeclHandler = check_encoding
     parser.StartDoctypeDeclHandler = refuse
     parser.StartElementHandler = stop
     try:
         parser.Parse(data, True)
     except _RootReached:
         return
+
+
+def id_of(element: Element, where: str) -> str:
+    """Return an element's id.
+
+    Raises:
+        SceneError: it has none, or it is very long.
+    """
+    if element.get("id") is None:
+        raise SceneError(f"a <{element.tag}> has no id", where=where, remedy="give it one")
+    return name_of(element.get("id"), f"the id of a <{element.tag}>", where)
+
+
+def check_unique(elements: Sequence[Element], where: str) -> None:
+    """Refuse elements of which two have one id.
+
+    Raises:
+        SceneError: there are two, or one has no id.
+    """
+    counts = Counter(id_of(element, where) for element in elements)
+    name, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    if count > 1:
+        kind = next(e.tag for e in elements if e.get("id") == name)
+        raise SceneError(
+            f"{count} elements, a <{kind}> first, have the id {name}",
+            where=where, remedy="give every element its own id, or drop the repeated ones",
+        )  # fmt: skip
 
 
 def child(element: Element, path: str, where: str) -> Element:
@@ -104,7 +152,7 @@ def number(text: str | None, what: str, where: str) -> float:
     """Return a finite number.
 
     Raises:
-        SceneError: `text` is not one.
+        SceneError: `text` is not one, or one beyond `LARGEST`.
     """
     try:
         value = float(text or "")
@@ -112,7 +160,11 @@ def number(text: str | None, what: str, where: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise SceneError(
-            f"{what} is {text!r}, not a finite number", where=where, remedy="mend the file"
+            f"{what} is {shown(text)}, not a finite number", where=where, remedy="mend the file"
+        )
+    if abs(value) > LARGEST:
+        raise SceneError(
+            f"{what} is {value:g}, which cannot be", where=where, remedy="mend the file"
         )
     return value
 
@@ -148,4 +200,5 @@ def points(element: Element, where: str) -> Array:
     Raises:
         SceneError: a coordinate is not a number.
     """
-    return np.array([point(p, where) for p in element.findall("point")]).reshape(-1, 3)
+    found = [point(p, where) for p in element.findall("point")]
+    return np.array(found, dtype=np.float64).reshape(-1, 3)

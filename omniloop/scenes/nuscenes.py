@@ -25,23 +25,21 @@ from typing import Any
 import numpy as np
 
 from omniloop.core import geometry
-from omniloop.core.cameras import Camera, PinholeCamera
+from omniloop.core.cameras import Camera
 from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
-from omniloop.core.motion import Times
+from omniloop.core.motion import Mask, Times
 from omniloop.core.scene import ActorClass, FirstFrame, Scene, Track, Vehicle
-from omniloop.core.time import seconds_to_us
-from omniloop.scenes import build
+from omniloop.core.time import US_PER_S
+from omniloop.scenes import bounds, build
 from omniloop.scenes.nuscenes_ego import mend_bus_clock
+from omniloop.scenes.nuscenes_first_frame import read_first_frame
 from omniloop.scenes.nuscenes_map import vector_map
 
 VEHICLE = Vehicle(
     length_m=4.084, width_m=1.730, height_m=1.562, rear_axle_to_center_m=1.385, wheelbase_m=2.588
 )
 """Renault Zoe, by its maker: 4084 x 1730 x 1562 mm, wheelbase 2588 mm, rear overhang 657 mm."""
-
-FRAME_INTERVAL_US = 83_333
-"""nuScenes' cameras run at 12 Hz (Caesar et al., nuScenes, CVPR 2020, table 2)."""
 
 _EXPECTED = (
     "give a folder of ScenarioNet scenes written as JSON, sd_nuscenes_*_scene-0061.json or .json.gz,"
@@ -96,12 +94,15 @@ class NuScenesScenes:
         file = self._files.get(scene_id)
         if file is None:
             raise build.unknown_scene(scene_id, self._files, self._path, _EXPECTED)
-        cameras, first_frames = _first_frame(file.parent / f"{scene_id}_first_frame")
+        cameras, first_frames = read_first_frame(file.parent / f"{scene_id}_first_frame")
         return _scene(build.read_json(file), scene_id, str(file), cameras, first_frames)
 
     @functools.cached_property
     def _files(self) -> dict[str, Path]:
-        files = sorted(self._path.iterdir()) if self._path.is_dir() else [self._path]
+        try:
+            files = sorted(self._path.iterdir()) if self._path.is_dir() else [self._path]
+        except OSError as error:
+            raise build.damaged(f"cannot be read: {error}", str(self._path)) from error
         found: dict[str, Path] = {}
         for file in files:
             name = _scene_name(file)
@@ -140,53 +141,63 @@ def _scene(
     first_frames: tuple[FirstFrame, ...],
 ) -> Scene:
     metadata = build.member(raw, "metadata", where)
-    dataset = str(build.member(metadata, "dataset", f"{where}, metadata"))
+    here = f"{where}, metadata"
+    dataset = bounds.name_of(build.member(metadata, "dataset", here), "dataset", here)
     if dataset != "nuscenes":
         raise SceneError(
             f"holds a scene of '{dataset}'", where=f"{where}, metadata.dataset",
             remedy="this reader knows ScenarioNet's nuScenes scenes only: other datasets define poses otherwise",
         )  # fmt: skip
-    times_us = _times_us(build.member(metadata, "ts", f"{where}, metadata"), where)
+    times_us = _times_us(build.member(metadata, "ts", here), where)
     tracks = build.member(raw, "tracks", where)
-    sdc = str(build.member(metadata, "sdc_id", f"{where}, metadata"))
+    sdc = bounds.name_of(build.member(metadata, "sdc_id", here), "sdc_id", here)
     ego_where = f"{where}, track {sdc}"
     state = build.member(build.member(tracks, sdc, f"{where}, tracks"), "state", ego_where)
-    seen = _valid(state, len(times_us), ego_where)
+    bounds.check_names(tracks, f"{where}, tracks")
+    bounds.check_count(len(tracks), bounds.MAX_TRACKS, "tracks", where)
+    seen = _valid(state, times_us, ego_where)
     xy_yaw = np.column_stack([
-        _column(state, "position", len(times_us), ego_where, 2)[seen][:, :2],
-        _column(state, "heading", len(times_us), ego_where)[seen][:, 0],
+        _column(state, "position", times_us, ego_where, 2, seen),
+        _column(state, "heading", times_us, ego_where, 1, seen),
     ])  # fmt: skip
-    xy_yaw = build.finite_array(
-        xy_yaw, (None, 3), "position, heading of the valid samples", ego_where
-    )
     ego_us = times_us[seen]
     xy_yaw = mend_bus_clock(ego_us, xy_yaw, ego_where)
     xyz = np.column_stack([xy_yaw[:, :2], np.zeros(len(xy_yaw))])
     origin = build.local_origin(xyz[0] if len(xyz) else np.zeros(3))
     rig = geometry.poses_from_xyz_yaw(build.to_local(xyz, origin), xy_yaw[:, 2])
-    others = (
-        _track(str(name), track, times_us, origin, where)
+    ego = build.recorded_ego(ego_us, rig, ego_where)
+    others = [
+        found
         for name, track in tracks.items()
-        if name != sdc
-    )
+        if name != sdc and (found := _track(name, track, times_us, origin, where)) is not None
+    ]
+    spans = [(int(track.times_us[0]), int(track.times_us[-1])) for track in others]
+    poses = sum(len(track.times_us) for track in others)
+    bounds.check_extent((ego.start_us, ego.end_us), spans, poses, where)
     place = metadata.get("map")
+    tags = [] if place is None else [bounds.name_of(place, "map", here)]
     return Scene(
         id=scene_id,
         source="nuscenes",
-        ego=build.recorded_ego(ego_us, rig, ego_where),
+        ego=ego,
         vehicle=VEHICLE,
-        tracks=tuple(track for track in others if track is not None),
+        tracks=tuple(others),
         map=vector_map(build.member(raw, "map_features", where), origin, where),
         cameras=cameras,
         first_frames=first_frames,
         dataset_to_local=build.dataset_to_local(origin),
-        tags=("nuscenes", *([str(place)] if place else [])),
+        tags=("nuscenes", *(tag for tag in tags if tag)),
     )
 
 
 def _times_us(seconds: Any, where: str) -> Times:
     here = f"{where}, metadata.ts"
-    out = np.rint(build.finite_array(seconds, (None,), "ts", here) * 1e6).astype(np.int64)
+    times_s = build.finite_array(seconds, (None,), "ts", here)
+    if (np.abs(times_s) > bounds.LATEST_S).any():
+        raise SceneError(
+            f"a time of {times_s[np.argmax(np.abs(times_s))]:g} s", where=here, remedy=_CONVERT
+        )
+    out = np.rint(times_s * US_PER_S).astype(np.int64)
     if (np.diff(out) <= 0).any():
         at = int(np.argmax(np.diff(out) <= 0)) + 1
         raise SceneError(
@@ -195,14 +206,21 @@ def _times_us(seconds: Any, where: str) -> Times:
     return out
 
 
-def _column(state: Any, key: str, count: int, where: str, width: int = 1) -> Array:
-    """One of a state's arrays as ``(count, D)``, D being `width` or more."""
-    values = build.member(state, key, where)
+def _column(
+    state: Any, key: str, times_us: Times, where: str, width: int, seen: Mask | None = None
+) -> Array:
+    """One of a state's arrays as ``(N, width)``; those numbers that it has more are dropped.
+
+    Args:
+        seen: ``(N,)``: only these samples are returned, and they must be finite and not beyond
+            `bounds.LARGEST`. None returns all, whatever they are.
+    """
+    values, count = build.member(state, key, where), len(times_us)
     try:
         out = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SceneError(
-            f"{key} is not an array of numbers: {error}", where=where, remedy=_CONVERT
+            f"{key} is not an array of numbers: {str(error)[:200]}", where=where, remedy=_CONVERT
         ) from error
     if out.ndim not in (1, 2) or len(out) != count:
         raise SceneError(
@@ -215,22 +233,32 @@ def _column(state: Any, key: str, count: int, where: str, width: int = 1) -> Arr
         raise SceneError(
             f"{key} has {out.shape[1]} numbers per time, not {width}", where=where, remedy=_CONVERT
         )
-    return out
+    out = out[:, :width]
+    if seen is None:
+        return out
+    wrong = ~(np.abs(out) <= bounds.LARGEST).all(axis=1) & seen
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise SceneError(
+            f"{key} at {times_us[at]} us is {out[at].tolist()}, which is not finite or beyond {bounds.LARGEST:g}",
+            where=where, remedy=f"mark the sample as not valid, or {_CONVERT}",
+        )  # fmt: skip
+    return np.asarray(out[seen])
 
 
-def _valid(state: Any, count: int, where: str) -> np.ndarray:
-    return np.asarray(_column(state, "valid", count, where)[:, 0] > 0.5)
+def _valid(state: Any, times_us: Times, where: str) -> Mask:
+    return np.asarray(_column(state, "valid", times_us, where, 1)[:, 0] > 0.5)
 
 
 def _track(name: str, track: Any, times_us: Times, origin_m: Array, where: str) -> Track | None:
     """An actor standing on the ground; None if it is never valid."""
     here = f"{where}, track {name}"
     state = build.member(track, "state", here)
-    seen = _valid(state, len(times_us), here)
+    seen = _valid(state, times_us, here)
     if not seen.any():
         return None
     values = {
-        key: _column(state, key, len(times_us), here, width)[seen]
+        key: _column(state, key, times_us, here, width, seen)
         for key, width in (
             ("position", 3),
             ("heading", 1),
@@ -240,8 +268,9 @@ def _track(name: str, track: Any, times_us: Times, origin_m: Array, where: str) 
         )
     }
     sizes = np.column_stack([values[key][:, 0] for key in ("length", "width", "height")])
-    label = str(build.member(build.member(track, "metadata", here), "type", here))
-    centers = build.to_local(values["position"][:, :3], origin_m)
+    kind = build.member(build.member(track, "metadata", here), "type", here)
+    label = bounds.name_of(kind, "type", here)
+    centers = build.to_local(values["position"], origin_m)
     centers[:, 2] = np.median(sizes[:, 2]) / 2
     return build.make_track(
         name,
@@ -253,70 +282,3 @@ def _track(name: str, track: Any, times_us: Times, origin_m: Array, where: str) 
         grid_us=times_us,
         where=where,
     )
-
-
-def _first_frame(folder: Path) -> tuple[tuple[Camera, ...], tuple[FirstFrame, ...]]:
-    """Cameras and first images; none if the folder is missing.
-
-    ``info.json`` is mmdetection3d's (info_version 1.1): intrinsics ``cam2img`` and the pose
-    ``cam2ego`` of the optical frame in the rig. Images were taken up to 43 ms before the
-    keyframe, the scene's time 0, and their `capture_us` says so. Shutter times being outside
-    the recording, cameras do not fix when rendering starts.
-    """
-    if not folder.is_dir():
-        return (), ()
-    file = folder / "info.json"
-    if not file.is_file():
-        raise SceneError(
-            "lacks the file info.json", where=str(folder), remedy="copy the folder again"
-        )
-    where = str(file)
-    entries = build.member(build.read_json(file), "data_list", where)
-    if not isinstance(entries, list) or len(entries) != 1:
-        raise SceneError(
-            "data_list does not hold one keyframe", where=where, remedy="copy the file again"
-        )
-    keyframe_s = float(
-        build.finite_array(build.member(entries[0], "timestamp", where), (), "timestamp", where)
-    )
-    images = build.member(entries[0], "images", where)
-    if not isinstance(images, dict):
-        raise SceneError("images is not a mapping", where=where, remedy="copy the file again")
-    cameras, frames = [], []
-    for name, info in images.items():
-        here = f"{where}, image {name}"
-        k = build.finite_array(build.member(info, "cam2img", here), (3, 3), "cam2img", here)
-        cam2ego = build.finite_array(build.member(info, "cam2ego", here), (4, 4), "cam2ego", here)
-        taken_s = float(
-            build.finite_array(build.member(info, "timestamp", here), (), "timestamp", here)
-        )
-        image = _jpeg(folder / str(build.member(info, "img_path", here)))
-        height, width = _jpeg_size(image, here)
-        model = PinholeCamera(
-            width, height, float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2])
-        )
-        pose = geometry.normalise(geometry.pose_from_matrix(cam2ego))
-        cameras.append(Camera(name, model, pose, frame_interval_us=FRAME_INTERVAL_US))
-        frames.append(FirstFrame(name, seconds_to_us(taken_s - keyframe_s), image))
-    return tuple(cameras), tuple(frames)
-
-
-def _jpeg(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise SceneError(
-            f"cannot be read: {error}", where=str(file), remedy="copy the folder again"
-        ) from error
-
-
-def _jpeg_size(image: bytes, where: str) -> tuple[int, int]:
-    import simplejpeg
-
-    try:
-        height, width, *_ = simplejpeg.decode_jpeg_header(image)
-    except ValueError as error:
-        raise SceneError(
-            f"the image is no JPEG: {error}", where=where, remedy="copy the folder again"
-        ) from error
-    return int(height), int(width)

@@ -16,6 +16,14 @@ import shapely
 from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
 from omniloop.core.scene import Area, Lane, LaneLine, MarkColor, MarkStyle, Polyline, VectorMap
+from omniloop.scenes.bounds import (
+    MAX_MAP_ELEMENTS,
+    check_count,
+    check_names,
+    check_numbers,
+    name_of,
+    names_of,
+)
 from omniloop.scenes.build import damaged, finite_array, member, to_local, without_repeats
 from omniloop.scenes.road_edges import road_edges
 
@@ -28,6 +36,9 @@ _STYLES = {
 }
 _ROAD_OUTLINE = "boundary_"
 """Ids that the converter gives to the rings round the drivable area."""
+
+_MAX_OUTLINES = 1_000
+"""Scenes have tens; the time to overlay them grows with the square."""
 
 _JOINED_M = 0.1
 """Lanes and connectors that follow each other share an end to within millimetres."""
@@ -51,20 +62,24 @@ def vector_map(features: Any, origin_m: Array, where: str) -> VectorMap:
     """
     if not isinstance(features, dict):
         raise damaged(f"map_features is a {type(features).__name__}, not a mapping", where)
+    check_names(features, f"{where}, map_features")
+    check_count(len(features), MAX_MAP_ELEMENTS, "map features", where)
     lanes: dict[str, Lane] = {}
     links: list[tuple[str, str]] = []
-    lines, edges, rings, crosswalks = [], [], [], []
+    lines, edges, crosswalks = [], [], []
+    rings: dict[str, Array] = {}
     linked = False
     for name, feature in features.items():
         here = f"{where}, map feature {name}"
-        kind = str(member(feature, "type", here))
+        kind = name_of(member(feature, "type", here), "type", here)
         if kind.startswith("LANE"):
             lanes[name] = _lane(name, kind, feature, origin_m, here)
             linked = linked or "entry_lanes" in feature or "exit_lanes" in feature
-            links += [(str(other), name) for other in feature.get("entry_lanes") or ()]
-            links += [(name, str(other)) for other in feature.get("exit_lanes") or ()]
+            before = names_of(feature.get("entry_lanes"), "entry_lanes", here)
+            after = names_of(feature.get("exit_lanes"), "exit_lanes", here)
+            links += [(other, name) for other in before] + [(name, other) for other in after]
         elif name.startswith(_ROAD_OUTLINE):
-            rings.append(_points(feature, "polyline", origin_m, here))
+            rings[name] = _points(feature, "polyline", origin_m, here)
         elif kind.startswith("ROAD_EDGE"):
             edges.append(Polyline(name, _points(feature, "polyline", origin_m, here)))
         elif kind.startswith("ROAD_LINE_"):
@@ -72,7 +87,7 @@ def vector_map(features: Any, origin_m: Array, where: str) -> VectorMap:
         elif kind == "CROSSWALK":
             crosswalks.append(Area(name, _ring(_points(feature, "polygon", origin_m, here), here)))
     linked_lanes = _linked(lanes, links if linked else _touching(lanes))
-    areas = _drivable(rings)
+    areas = _drivable(rings, where)
     return VectorMap(
         lanes=linked_lanes,
         lane_lines=tuple(lines),
@@ -90,6 +105,7 @@ def _points(feature: Any, key: str, origin_m: Array, where: str) -> Array:
             f"{key} is not a list of points", where=where, remedy="convert the scene again"
         )
     xy = finite_array([p[:2] for p in listed] or np.zeros((0, 2)), (None, 2), key, where)
+    check_numbers(xy, key, where)
     points = without_repeats(to_local(np.column_stack([xy, np.zeros(len(xy))]), origin_m))
     if len(points) < 2:
         raise SceneError(
@@ -159,13 +175,24 @@ def _linked(lanes: dict[str, Lane], links: list[tuple[str, str]]) -> tuple[Lane,
     )
 
 
-def _drivable(rings: list[Array]) -> tuple[Area, ...]:
-    closed = [r[:, :2] for r in rings if len(r) > 3 and (r[0, :2] == r[-1, :2]).all()]
+def _drivable(rings: dict[str, Array], where: str) -> tuple[Area, ...]:
+    closed = {
+        name: ring[:, :2]
+        for name, ring in rings.items()
+        if len(ring) > 3 and (ring[0, :2] == ring[-1, :2]).all()
+    }
+    check_count(len(closed), _MAX_OUTLINES, "outlines of the drivable area", where)
     if not closed:
         return ()
     surface: shapely.Geometry = shapely.Polygon()
-    for ring in closed:
-        surface = shapely.symmetric_difference(surface, shapely.Polygon(ring))
+    for name, ring in closed.items():
+        inside = shapely.Polygon(ring)
+        if not shapely.is_valid(inside):  # an overlay may refuse it, or take minutes
+            raise SceneError(
+                f"the outline {name} of the drivable area cannot be used: {shapely.is_valid_reason(inside)}",
+                where=where, remedy="convert the scene again, or drop the feature",
+            )  # fmt: skip
+        surface = shapely.symmetric_difference(surface, inside)
     parts = [p for p in shapely.get_parts(surface) if p.geom_type == "Polygon"]
     return tuple(
         Area(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from omniloop.core import geometry
 from omniloop.core.geometry import Array
@@ -23,6 +24,11 @@ MAX_SLIP_RAD = np.deg2rad(15.0)
 MIN_MOVING_MPS = 2.0
 MIN_DEPTH_M = 0.01
 """Boxes that overlap by less only touch."""
+
+_MOST_PAIRS = 200_000
+"""Of actors, looked at together: all pairs of thousands would take gigabytes."""
+
+Indices = NDArray[np.intp]
 
 
 def check_ego_motion(scene: Scene) -> Iterator[Finding]:
@@ -69,28 +75,27 @@ def check_contacts(scene: Scene) -> Iterator[Finding]:
         return
     times = sample_times_us(scene)
     ego = geometry.compose(scene.ego.sample(times), scene.vehicle.rig_to_aabb)
-    actors = scene.recorded_actors(times)
     sizes = scene.actor_sizes_m
-    for i, actor in enumerate(scene.actors):
-        depth = np.where(
-            actors.valid[i],
-            overlap_m(ego, scene.vehicle.size_m, actors.local_to_aabb[i], sizes[i]), -np.inf,
-        )  # fmt: skip
+    for actor, track, size in zip(scene.actors, scene.tracks, sizes, strict=True):
+        lo, hi = (
+            np.searchsorted(times, track.times_us[[0, -1]] + [0, 1])
+            if len(track.times_us)
+            else (0, 0)
+        )
+        when = times[lo:hi]
+        poses, valid = track.at(when)
+        depth = np.where(valid, overlap_m(ego[lo:hi], scene.vehicle.size_m, poses, size), -np.inf)
         hit = depth > MIN_DEPTH_M
         if hit.any():
-            first, last = times[hit][[0, -1]]
+            first, last = when[hit][[0, -1]]
             yield Finding(
                 "warning", f"track {actor.id}",
                 f"overlaps recorded ego from {_s(first, scene)} to {_s(last, scene)}, by up to {depth.max():.2f} m"
                 f" ({actor.label})",
                 "expect a collision that no policy caused; edit the actor out, or leave the scene out",
             )  # fmt: skip
-    here = np.flatnonzero(actors.valid[:, 0])
-    first_of, second_of = np.triu_indices(len(here), 1)
-    a, b = here[first_of], here[second_of]
-    start = actors.local_to_aabb[:, 0]
-    depth = overlap_m(start[a], sizes[a], start[b], sizes[b])
-    pairs = np.flatnonzero(depth > MIN_DEPTH_M)
+    a, b, depth = _overlaps_at(scene, times[:1])
+    pairs = np.arange(len(depth))
     if len(pairs):
         worst = pairs[np.argsort(-depth[pairs], kind="stable")]
         names = [
@@ -101,6 +106,30 @@ def check_contacts(scene: Scene) -> Iterator[Finding]:
             "warning", "tracks", f"{len(pairs)} pair(s) of actors overlap at the start: {some(names)}",
             "reactive traffic may stand still or push: edit one of each pair out, or replay these",
         )  # fmt: skip
+
+
+def _overlaps_at(scene: Scene, time_us: Times) -> tuple[Indices, Indices, Array]:
+    """Pairs of actors that overlap at a time ``(1,)``, and by how much: three times ``(P,)``."""
+    actors = scene.recorded_actors(time_us)
+    here = np.flatnonzero(actors.valid[:, 0])
+    poses, sizes = actors.local_to_aabb[here, 0], scene.actor_sizes_m[here]
+    radius = np.linalg.norm(sizes[:, :2], axis=1) / 2
+    found: list[tuple[Indices, Indices, Array]] = []
+    step = max(1, _MOST_PAIRS // max(1, len(here)))
+    for start in range(0, len(here), step):
+        rows = np.arange(start, min(start + step, len(here)))
+        away = np.linalg.norm(poses[rows, None, :2] - poses[None, :, :2], axis=2)
+        near = (away <= radius[rows, None] + radius) & (np.arange(len(here)) > rows[:, None])
+        k, b = np.nonzero(near)
+        a = rows[k]
+        depth = overlap_m(poses[a], sizes[a], poses[b], sizes[b])
+        hit = depth > MIN_DEPTH_M
+        found.append((here[a[hit]], here[b[hit]], depth[hit]))
+    none = np.zeros(0, dtype=np.int64)
+    first, second, depths = (
+        zip(*found, strict=True) if found else ((none,), (none,), (np.zeros(0),))
+    )
+    return np.concatenate(first), np.concatenate(second), np.concatenate(depths)
 
 
 def overlap_m(poses_a: Array, sizes_a: Array, poses_b: Array, sizes_b: Array) -> Array:

@@ -19,7 +19,14 @@ from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Mask
 from omniloop.core.scene import Area, LaneLine, Polyline
-from omniloop.scenes.build import LARGEST, damaged, finite_array, member, read_json
+from omniloop.scenes.build import (
+    LARGEST,
+    MAX_DOCUMENT_BYTES,
+    damaged,
+    finite_array,
+    member,
+    read_json,
+)
 from omniloop.scenes.womd_headings import are_degrees
 from omniloop.scenes.womd_index import too_long
 from omniloop.scenes.womd_recording import (
@@ -36,8 +43,8 @@ from omniloop.scenes.womd_recording import (
 HeadingUnit = Literal["auto", "degrees", "radians"]
 
 STEP_US = 100_000
-MAX_JSON_BYTES = 32 << 20
-"""Converters write 1 to 4 MB. Python objects take up to 30 times the room of their text."""
+MAX_JSON_BYTES = MAX_DOCUMENT_BYTES
+"""Converters write 1 to 4 MB."""
 
 FILLS = (-1e4, 1e-4)
 """What converters write for x and for y where an object was not observed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from omniloop.scenes import feather_size, parquet_size
 from omniloop.scenes.arrow_tables import is_text, read_bounded, texts
 from omniloop.scenes.feather_size import check_feather_size
+from tests.memory import traced_peak
 
 LONG = "x" * 200_000
 TIMES = 2_000
@@ -65,11 +65,12 @@ def test_one_long_text_that_stands_for_many_is_refused_by_name() -> None:
     ]
     for data in bombs:
         assert len(data) < 20_000
-        tracemalloc.start()
-        with pytest.raises(ValueError, match=r"it holds more than .* texts, or 256 MiB of them"):
+        with (
+            traced_peak() as peak,
+            pytest.raises(ValueError, match=r"it holds more than .* texts, or 256 MiB of them"),
+        ):
             read_bounded(data)
-        assert tracemalloc.get_traced_memory()[1] < 4 << 20
-        tracemalloc.stop()
+        assert peak.size < 4 << 20
     packed = parquet(delta, use_dictionary=False, column_encoding={"t": "DELTA_BYTE_ARRAY"})
     assert len(packed) < 2_000
     assert read_bounded(packed).num_rows == 20

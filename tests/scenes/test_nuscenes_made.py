@@ -147,7 +147,7 @@ STATE = ("tracks", "bus", "state")
         ),
         (
             damaged("tracks", "ego", "state", "heading", value=[math.nan] * 8),
-            r"heading .* is nan",
+            r"heading at 0 us is \[nan\], which is not finite",
             "track ego",
         ),
         (

@@ -52,12 +52,14 @@ class Variant:
     Attributes:
         id: ``<scene>-<recipe>-<n>``.
         skipped: Why it was refused; empty if it was written.
+        error: Why its scene cannot be loaded; None if it can.
     """
 
     id: str
     scene: str
     values: Mapping[str, Any]
     skipped: str = ""
+    error: SceneError | None = None
 
 
 def parse_axis(text: str, file: EditFile, *, sampling: bool) -> Axis:
@@ -210,11 +212,13 @@ def write_family(
     Args:
         fixed: Values of the other parameters; their defaults where there are none.
 
+    A scene that cannot be loaded leaves the others alone: all of its variants are refused.
+
     Yields:
         Each variant, as soon as it is written or refused.
 
     Raises:
-        SceneError: a scene cannot be loaded, a bundle cannot be written, or the edit file is
+        SceneError: a bundle cannot be written, or the edit file is
             not right whatever the values.
     """
     file.resolve(fixed)
@@ -223,9 +227,18 @@ def write_family(
     digits = len(str(max(len(rows) - 1, 0)))
     try:
         for scene_id in scene_ids:
-            scene = source.load(scene_id)
+            try:
+                scene: Scene | SceneError = source.load(scene_id)
+            except SceneError as error:
+                scene = error
             for k, row in enumerate(rows):
-                variant = _variant(scene, file, {**(fixed or {}), **row}, f"{k:0{digits}d}", out)
+                name = safe_id(f"{scene_id}-{file.name}-{k:0{digits}d}", file.where)
+                values = {**(fixed or {}), **row}
+                if isinstance(scene, SceneError):
+                    whole = _all_values(file, values)
+                    variant = Variant(name, scene_id, whole, scene.what, scene)
+                else:
+                    variant = _variant(scene, name, file, values, out)
                 made.append(variant)
                 yield variant
     except BaseException:
@@ -245,17 +258,19 @@ def _clear(out: Path) -> None:
         table.unlink()
 
 
+def _all_values(file: EditFile, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: values.get(n, p.default) for n, p in file.parameters.items()}
+
+
 def _variant(
-    scene: Scene, file: EditFile, values: Mapping[str, Any], number: str, out: Path
-) -> Variant:  # fmt: skip
-    name = safe_id(f"{scene.id}-{file.name}-{number}", file.where)
-    path = out / f"{name}.zip"
-    whole = {n: values.get(n, p.default) for n, p in file.parameters.items()}
+    scene: Scene, name: str, file: EditFile, values: Mapping[str, Any], out: Path
+) -> Variant:
+    whole = _all_values(file, values)
     try:
         edited = apply_edits(scene, file.resolve(values), where=file.where)
     except (SceneError, ConfigError) as error:
         return Variant(name, scene.id, whole, error.what)
-    write_bundle(replace(edited, id=name), path)
+    write_bundle(replace(edited, id=name), out / f"{name}.zip")
     return Variant(name, scene.id, whole)
 
 
