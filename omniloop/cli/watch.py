@@ -21,7 +21,9 @@ _READ_S = 0.3
 _FIRST_WORD_S = 2.5
 """So long after the connection every run that goes on has told its progress."""
 _SETTLED_S = 0.5
-"""So long after the connection every run is known by its status."""
+"""So long after the connection every run is known by its status, or by that of a namesake."""
+_NAMESAKE_S = 5.0
+"""So long after the connection nothing more is to come of a run that only a namesake tells of."""
 _LINGER_S = 1.0
 """Messages of a run's last moments may come after the status that ends it."""
 
@@ -224,7 +226,7 @@ async def _follow(
     )  # fmt: skip
     try:
         if once:
-            await _first_words(rows, fault)
+            await _first_words(rows, board.awaits, fault)
             found = rows()
             which = "no run" if run is None else f"no run '{clean(run)}'"
             show(found, footer() or ("" if found else f"{which} under {broker.shown}"), True)
@@ -248,14 +250,18 @@ def _went_wrong(row: Row) -> bool:
     return row.ended and row.state != "completed"
 
 
-async def _first_words(rows: Callable[[], list[Row]], fault: list[str]) -> None:
+async def _first_words(
+    rows: Callable[[], list[Row]], awaits: Callable[[], bool], fault: list[str]
+) -> None:
     """Wait until the runs have told where they stand, or the broker is known to be away."""
     waiting = fault[0]
     while fault[0] == waiting:  # the attempt to connect has a limit of its own
         await asyncio.sleep(0.05)
     there = time.monotonic()
-    while not fault[0] and (passed_s := time.monotonic() - there) < _FIRST_WORD_S:
-        if passed_s > _SETTLED_S and all(row.ended or row.lag_ms is not None for row in rows()):
+    while not fault[0]:
+        told = all(row.ended or row.lag_ms is not None for row in rows())
+        limit_s = _NAMESAKE_S if awaits() else _SETTLED_S if told else _FIRST_WORD_S
+        if time.monotonic() - there > limit_s:
             return
         await asyncio.sleep(0.05)
 

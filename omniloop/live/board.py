@@ -142,6 +142,11 @@ class RunView:
         """Machine and folder, once they are known."""
         return (self._status.host, self._status.run_dir) if self._status else None
 
+    @property
+    def namesakes(self) -> tuple[str, ...]:
+        """Instances of the runs of its name that it said go on, too."""
+        return () if self._status is None or self.ended else self._status.namesakes
+
     def begin_again(self) -> None:
         """Forget all but what was notable: another start of the run is told from now on."""
         self._status, self._progress, self._services = None, None, (None, None)
@@ -255,6 +260,11 @@ class _Name:
             for instance, view in self._views.items()
         ]
 
+    def awaits(self) -> bool:
+        """Whether one of them said that there is another, of which nothing was heard so far."""
+        views = self._views
+        return any(name not in views for view in views.values() for name in view.namesakes)
+
     def _taken_up(self, message: Any) -> RunView | None:
         """The run that ended, or that is of the same folder, and that this start goes on with."""
         place = (message.host, message.run_dir) if isinstance(message, StatusMessage) else ("", "")
@@ -312,6 +322,10 @@ class Board:
     def rows(self, now_s: float) -> list[Row]:
         """All runs: those that go on first, then by name."""
         return in_order(row for name in self._names.values() for row in name.rows(now_s))
+
+    def awaits(self) -> bool:
+        """Whether a run is said to go on of which nothing was heard so far."""
+        return any(name.awaits() for name in self._names.values())
 
     def _ignore(self, topic: str, why: str) -> None:
         self.ignored += 1

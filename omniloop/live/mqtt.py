@@ -165,6 +165,8 @@ class MqttPublisher:
             while self._unread:
                 self._read(self._unread.popleft())
             self._telling.dropped, self._unheard = self._telling.dropped + self._unheard, 0
+            if self._namesakes is not None:
+                self._telling.namesakes = self._namesakes.instances(time.monotonic())
             if closing:
                 self._telling.end("the process that ran it ended without a word")
                 self._all_read = True
@@ -198,7 +200,9 @@ class MqttPublisher:
         telling = self._telling
         if telling.started is None:
             return ()
-        return (telling.state, telling.concurrency, telling.dropped)
+        # Not which namesakes: of more than are remembered they change with each that is heard,
+        # and every run of the name would answer every other's status with its own.
+        return (telling.state, telling.concurrency, telling.dropped, len(telling.namesakes))
 
     async def _stay_connected(self) -> None:
         while self._telling.started is None:

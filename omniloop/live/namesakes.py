@@ -11,6 +11,7 @@ _GONE_S = 45.0
 """Three times as long as between two statuses of a run that goes on."""
 _LARGEST_BYTES = 64 * 1024
 _MOST = 8
+_LONGEST_INSTANCE = 64
 
 
 class Namesakes:
@@ -56,6 +57,11 @@ class Namesakes:
     def present(self, now_s: float) -> list[StatusMessage]:
         """The newest status of each other run that is heard of."""
         return [status for status, at_s in self._heard.values() if now_s - at_s < _GONE_S]
+
+    def instances(self, now_s: float) -> tuple[str, ...]:
+        """The instances of `present`, in order; without any that none of ours could be."""
+        names = (status.instance for status in self.present(now_s))
+        return tuple(sorted(name for name in names if len(name) <= _LONGEST_INSTANCE))
 
     def shown(self, now_s: float) -> str:
         """Instances and places of all runs of the name; empty if this is the only one."""

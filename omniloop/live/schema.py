@@ -79,6 +79,8 @@ class StatusMessage(_Message):
         run_dir: The folder's absolute path on `host`.
         publisher_cpu_s: What publishing has cost so far.
         dropped: Rollout, incident and worker messages given up since the broker was away too long.
+        namesakes: Instances of other runs that go on under this name, up to 8: the broker
+            retains the status of only one of them.
     """
 
     kind: Literal["status"] = "status"
@@ -96,6 +98,7 @@ class StatusMessage(_Message):
     what: str = ""
     dropped: int = 0
     publisher_cpu_s: float = 0.0
+    namesakes: tuple[str, ...] = ()
 
 
 class InFlight(_Part):

@@ -57,12 +57,14 @@ class Telling:
         started: The run's start; None before it is told.
         dropped: Messages given up so far; whoever gives them up counts.
         cpu_s: CPU time that telling them has taken.
+        namesakes: Instances of the other runs of this name, as far as is known.
     """
 
     def __init__(self) -> None:
         self.started: RunStarted | None = None
         self.dropped = 0
         self.cpu_s = 0.0
+        self.namesakes: tuple[str, ...] = ()
         self._state: State = "running"
         self._what = ""
         self._progress: Progress | None = None
@@ -133,7 +135,7 @@ class Telling:
         progress, began = self._progress, self._start()
         return StatusMessage(
             **self._about(), state=self._state, what=self._what, dropped=self.dropped,
-            publisher_cpu_s=round(self.cpu_s, 4),
+            publisher_cpu_s=round(self.cpu_s, 4), namesakes=self.namesakes,
             done=progress.done if progress else began.done,
             outcomes=_counts(progress.outcomes) if progress else {},
             concurrency=self.concurrency,
