@@ -65,12 +65,14 @@ class CallFunnel:
         stats: Wall-clock time by ``service.method``.
         facts: What each service's session told of itself as it closed.
         loads: Load by service, shared with other rollouts.
+        under_way: Service and method of each call that is awaited now, the oldest first.
     """
 
     where: str
     stats: dict[str, CallStats] = field(default_factory=dict)
     facts: dict[str, dict[str, object]] = field(default_factory=dict)
     loads: Mapping[str, Load] = field(default_factory=dict)
+    under_way: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def calls(self) -> int:
@@ -105,6 +107,8 @@ class CallFunnel:
         load = self.loads.get(service) if method in CONTRACT_METHODS else None
         if load is not None:
             load.begin(began)
+        named = (service, method)
+        self.under_way.append(named)
         try:
             got = await answer
             if wanted is not object and not isinstance(got, wanted):
@@ -129,6 +133,7 @@ class CallFunnel:
         finally:
             now = time.perf_counter()
             took = now - began
+            self.under_way.remove(named)
             if load is not None:
                 load.end(now, took)
             stats = self.stats.get(f"{service}.{method}")

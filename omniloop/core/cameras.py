@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from omniloop.core import geometry
-from omniloop.core.errors import ConfigError
+from omniloop.core.errors import ConfigError, nearest
 from omniloop.core.geometry import Array
 from omniloop.core.motion import Mask
 
@@ -316,7 +316,7 @@ def select_cameras(
             raise ConfigError(
                 f"camera '{name}' is not in the scene",
                 where=f"scene {scene_id}",
-                remedy=f"its cameras: {', '.join(have)}",
+                remedy=f"{nearest(name, have)} its cameras: {', '.join(have)}".strip(),
             )
         if wanted.count(name) > 1:
             raise ConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -342,8 +342,11 @@ def construct(config: RunConfig, source: SceneSource, like: Setup | None = None)
     return Setup(config, source, services, here, metrics, shared=shared)
 
 
-def assemble(config: RunConfig) -> Setup:
+def assemble(config: RunConfig, notice: Callable[[str], None] = lambda line: None) -> Setup:
     """Construct and check everything, loading each scene once.
+
+    Args:
+        notice: See `Admission`.
 
     Raises:
         InputError: anything the user gave is wrong, or no scene is left to run.
@@ -357,7 +360,7 @@ def assemble(config: RunConfig) -> Setup:
     asyncio.run(first_contact(setup.services))
     check_specs(setup.policy_spec, setup.renderer_spec)
     ids = chosen_ids(config.scenes, source)
-    admission = Admission(len(ids))
+    admission = Admission(len(ids), notice)
     for scene_id in ids:
         taken = admission.take(scene_id, setup.admit)
         if not taken and config.suite is not None and scene_id not in setup.contents:

@@ -107,15 +107,21 @@ def check_extent(scene: Scene, schedule: Schedule) -> None:
 class Admission:
     """Takes scenes in one by one; what is wrong with one of several excludes it.
 
+    Whether any scene fits a setting is known when all are read, which takes minutes for a
+    thousand: who mistyped the setting is told at once that the first one does not.
+
     Attributes:
         of: How many scenes are to be taken in; the error of a single one is raised.
+        notice: Told, once, of a setting that a scene does not fit, if none was taken in before.
         exclusions: Those that were not, in order.
         errors: Why not.
     """
 
     of: int
+    notice: Callable[[str], None] = lambda line: None
     exclusions: list[Exclusion] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
+    _is_settled: bool = False
 
     def take(self, scene_id: str, admit: Callable[[str], object]) -> bool:
         """Take a scene in; return whether it could be.
@@ -127,6 +133,9 @@ class Admission:
             admit(scene_id)
         except SceneError as error:
             self._exclude(scene_id, _told(scene_id, error), error)
+            if isinstance(error, SceneUnfit) and not self._is_settled:
+                self._is_settled = True
+                self._warn(scene_id, error)
         except OmniloopError:
             raise
         except Exception as error:  # a reader's mistake, which may be a stranger's plugin
@@ -135,8 +144,18 @@ class Admission:
             reason = f"its reader broke down: {type(error).__name__}: {error} ({_place(error)})"
             self._exclude(scene_id, reason, error)
         else:
+            self._is_settled = True
             return True
         return False
+
+    def _warn(self, scene_id: str, error: SceneUnfit) -> None:
+        left = self.of - len(self.exclusions)
+        if left:
+            remedy = f" ({error.remedy})" if error.remedy else ""
+            self.notice(
+                f"scene {scene_id} is excluded: {error.what}{remedy}; {left} more scene(s) are read"
+                " to see which can be run"
+            )
 
     def _exclude(self, scene_id: str, reason: str, error: Exception) -> None:
         self.exclusions.append(Exclusion(scene_id, reason))

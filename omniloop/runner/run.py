@@ -135,7 +135,7 @@ def execute(
     if config.run.mqtt is not None:
         Broker.parse(config.run.mqtt)  # refused before anything starts
     check_port(config.run.prometheus)
-    setup = assemble(config)
+    setup = assemble(config, _notice)
     check_sizes(config, len(planned_jobs(setup)))
     check_reachable(config)
     run_dir = Path(config.run.dir) / (config.run.name or default_name())
@@ -245,7 +245,7 @@ async def _run(plan: Plan, listeners: Sequence[Listener]) -> str:
 
 
 def _notice(line: str) -> None:
-    """Say what goes wrong beside the run, such as a broker that does not answer."""
+    """Say what goes wrong beside the run, such as a broker that does not answer, or before it."""
     sys.stderr.write(f"notice: {line}\n")
 
 

@@ -340,12 +340,13 @@ class Batch:
     def _judge_addresses(self, assignment: Assignment, result: RolloutResult) -> None:
         """Tell the scheduler which addresses served the rollout, and which failed it."""
         failed = (result.error or {}).get("address", "")
-        passing = (result.error or {}).get("type") in _PASSING
+        kind = (result.error or {}).get("type")
+        silent = kind in _PASSING or kind == RolloutHung.__name__
         request = assignment.task.request
         for service, address in assignment.addresses.items():
             if result.outcome == "completed":
                 self.scheduler.answered(service, address, request)
-            elif address == failed and passing:
+            elif address == failed and silent:
                 self.scheduler.failed(service, address, time.monotonic(), request)
 
     def _retry(

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from omniloop.core.calls import CONTRACT_METHODS
 from omniloop.core.errors import OmniloopError, RolloutHung, ServiceError
 from omniloop.runlog.folder import RunFolder
 from omniloop.runlog.results import RolloutResult
@@ -88,7 +89,7 @@ class _Running:
     task: asyncio.Task[RolloutResult]
     moved_s: float
     calls: int = -1
-    hung: bool = False
+    hung: RolloutHung | None = None
 
 
 class Rollouts:
@@ -149,12 +150,10 @@ class Rollouts:
             outer = asyncio.current_task()
             if outer is not None and outer.cancelling():
                 raise  # nobody wants the rollout any more
-            error: ServiceError = hung_error(order, self._hang_s or 0.0)
-            if not mine.hung:
-                error = ServiceError(
-                    "the rollout was cancelled from within: a plugin raised CancelledError",
-                    where=order.job.name, remedy="see which service gives up its calls",
-                )  # fmt: skip
+            error = mine.hung or ServiceError(
+                "the rollout was cancelled from within: a plugin raised CancelledError",
+                where=order.job.name, remedy="see which service gives up its calls",
+            )  # fmt: skip
             result = given_up(setup, order, error, time.monotonic() - began_s)
             folder.finish_rollout(result)
             return result
@@ -232,8 +231,16 @@ class Rollouts:
             if calls != rollout.calls:
                 rollout.calls, rollout.moved_s = calls, now_s
             elif now_s - rollout.moved_s > hang_s:
-                rollout.hung, rollout.moved_s = True, now_s - hang_s + _AGAIN_S
-                loop.call_soon_threadsafe(rollout.task.cancel)
+                rollout.moved_s = now_s - hang_s + _AGAIN_S
+                loop.call_soon_threadsafe(_end, rollout, hang_s)
+
+
+def _end(rollout: _Running, hang_s: float) -> None:
+    """End a hung rollout; told again, it may hang where it is being closed."""
+    if rollout.hung is None:
+        call = rollout.track.call
+        rollout.hung = hung_error(rollout.order, hang_s, call.under_way if call else ())
+    rollout.task.cancel()
 
 
 def _add(used: dict[tuple[str, str], ServiceUse], setup: Setup) -> None:
@@ -252,9 +259,25 @@ def given_up(setup: Setup, order: Order, error: OmniloopError, took_s: float) ->
     return result
 
 
-def hung_error(order: Order, hang_s: float) -> RolloutHung:
-    """Why a rollout was ended that stood still."""
-    return RolloutHung(
-        f"the rollout hung: no service answered for {hang_s:g} s", where=order.job.name,
+def hung_error(
+    order: Order, hang_s: float, under_way: Sequence[tuple[str, str]] = ()
+) -> RolloutHung:
+    """Why a rollout was ended that stood still.
+
+    Args:
+        under_way: See `omniloop.core.calls.CallFunnel`. The first call of a service elsewhere is
+            what it hung in: the error has the address. Waiting for a session there is no call.
+    """
+    remote = (c for c in under_way if c[0] in order.addresses and c[1] not in CONTRACT_METHODS)
+    where, address = [order.job.name], ""
+    if found := next(remote, None):
+        address = order.addresses[found[0]]
+        where += [".".join(found), address]
+    elif under_way:
+        where.append(".".join(under_way[0]))
+    error = RolloutHung(
+        f"the rollout hung: no service answered for {hang_s:g} s", where=", ".join(where),
         remedy="see which service stands still, or raise run.hang_s",
     )  # fmt: skip
+    error.address = address
+    return error
