@@ -18,6 +18,19 @@ from omniloop.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 
+_PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    " from omniloop.cli.main import main; main()"
+)
+
+
+def interruptible(*arguments: str | Path) -> list[str]:
+    """``omniloop ARGUMENTS`` as a process that Ctrl-C ends, whoever started the tests.
+
+    What a shell starts in the background has SIGINT ignored, and its children inherit that.
+    """
+    return [sys.executable, "-c", _PROGRAM, *map(str, arguments)]
+
 
 def omniloop(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run ``omniloop ARGUMENTS`` as its entry point does."""

@@ -6,13 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # as the command line has it
 
+# Examples are few and the same each time; how long they take to draw is the machine's affair.
 settings.register_profile(
-    "repeatable", deadline=None, derandomize=True, max_examples=40, database=None
-)
+    "repeatable", deadline=None, derandomize=True, max_examples=40, database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
 settings.load_profile("repeatable")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from omniloop.bench.batch_live import broker
+from omniloop.bench.batch_live import broker, hold_port
 from omniloop.core.errors import ServiceError
 from omniloop.runlog.digest import digest_run
 from omniloop.runlog.results import find_results
@@ -139,7 +139,7 @@ def served_policy() -> Any:
             raise ServiceError("omniloop serve policy did not start", where="omniloop bench batch")
         return int(line.split(" at ")[1].split(" ")[0].rpartition(":")[2])
 
-    port = start(0)
+    held = hold_port()
 
     def restart(moment: random.Random) -> None:
         running[-1].kill()
@@ -148,6 +148,7 @@ def served_policy() -> Any:
         start(port)
 
     try:
+        port = start(held.getsockname()[1])
         yield f"127.0.0.1:{port}", restart
     finally:
         for process in running:
@@ -155,3 +156,4 @@ def served_policy() -> Any:
             process.wait()
             assert process.stdout is not None
             process.stdout.close()
+        held.close()

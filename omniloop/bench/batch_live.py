@@ -87,9 +87,8 @@ class LocalBroker:
     """
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self._held = hold_port()
+        self.port = self._held.getsockname()[1]
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -106,6 +105,11 @@ class LocalBroker:
         """Kill it with SIGKILL."""
         self._process.kill()
         self._process.wait()
+
+    def close(self) -> None:
+        """Kill it, and give up its port."""
+        self.kill()
+        self._held.close()
 
     def restart(self, after_s: float) -> None:
         """Kill it, and start another in its place a little later."""
@@ -125,11 +129,22 @@ def broker() -> Iterator[LocalBroker]:
     try:
         yield found
     finally:
-        found.kill()
+        found.close()
+
+
+def hold_port() -> socket.socket:
+    """A free port of loopback that nobody else is given while its socket is open.
+
+    Who asks for this very port can listen there, and listen there again: the socket does not.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as those who listen do
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:
-    until_s = time.monotonic() + 20
+    until_s = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < until_s:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -41,7 +41,8 @@ def every_part_tells_of_both_made_scenes(measured: dict) -> None:
         assert found["rollout"]["lanes"] > 0
         assert set(found["alone"]) == {"omniloop", "alpasim", "nuplan", "navsim"}
         times = [found["one_after_the_other"]["all"], *found["alone"].values()]
-        assert all(0 < spent["cpu_ms"]["min"] <= spent["cpu_ms"]["max"] for spent in times)
+        assert all(0 < spent["ms"]["min"] <= spent["ms"]["max"] for spent in times)
+        assert all(0 <= spent["cpu_ms"]["min"] <= spent["cpu_ms"]["max"] for spent in times)
 
 
 def the_crowd_is_near_and_is_touched(measured: dict) -> None:
@@ -49,7 +50,7 @@ def the_crowd_is_near_and_is_touched(measured: dict) -> None:
     assert crowded["rollout"]["near_actors_a_step"] > 3
     assert crowded["contacts"] >= 1
     ours, brute = (min(crowded[way]["cpu_ms"].values()) for way in ("ours", "one_by_one"))
-    assert crowded["one_by_one_to_ours"] == pytest.approx(brute / ours, abs=0.06)
+    assert crowded["one_by_one_to_ours"] == pytest.approx(brute / ours, abs=0.06, rel=0.02)
 
 
 def scores_during_a_rollout_are_those_from_its_log(measured: dict) -> None:
@@ -57,7 +58,7 @@ def scores_during_a_rollout_are_those_from_its_log(measured: dict) -> None:
         assert found["identical"] is True
         assert found["scores"] > 80
         assert found["scores_with_a_value"] > 60
-        assert 0 < found["scoring_share"] < 1
+        assert 0 <= found["scoring_share"] <= 1
         assert found["watch_ms_per_step"] > 0
 
 

@@ -1,3 +1,5 @@
+import pytest
+
 from omniloop.bench.policy import run
 
 
@@ -7,5 +9,6 @@ def test_decisions_are_timed_alone_and_in_company():
     for how in ("single", "batched"):
         assert 0 < told[how]["p50_ms"] <= told[how]["p95_ms"]
         assert told[how]["plans_per_s"] > 0
-    assert told["throughput_ratio"] > 0
+    ratio = told["batched"]["plans_per_s"] / told["single"]["plans_per_s"]
+    assert told["throughput_ratio"] == pytest.approx(ratio, abs=0.01)
     assert told["rss_mib"]["before"] <= told["rss_mib"]["peak"]

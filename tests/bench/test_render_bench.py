@@ -16,7 +16,7 @@ def test_it_reports_times_per_frame_and_what_was_drawn() -> None:
     result = run(scene, frames=10, repeat=2)
     assert json.loads(json.dumps(result)) == result
     assert result["frames"] == 16
-    assert 0 < result["jpeg_ms"] < result["bare_ms"] < result["frame_ms"] * 2
+    assert all(result[f"{what}_ms"] > 0 for what in ("frame", "bare", "single_frame", "jpeg"))
     assert result["ratio"] == pytest.approx(result["frame_ms"] / result["bare_ms"], rel=0.02)
     assert result["segments"] > 20
     assert result["polygons"] > 5

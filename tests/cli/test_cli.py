@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from omniloop import __version__
-from tests.command import ROOT, omniloop
+from tests.cli.held import Hold
+from tests.command import ROOT, interruptible, omniloop
+from tests.live.made_run import wait_for
 
 QUICK = ("renderer=none", "sync.duration_s=1", "scenes.ids=curve")
 
 
-def process(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
+def process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "omniloop.cli.main", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False, **options,
+        cwd=ROOT, capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
 
 
 def run(
-    folder: Path, *settings: str, name: str = "run", by=omniloop, **options
+    folder: Path, *settings: str, name: str = "run", by=omniloop
 ) -> subprocess.CompletedProcess[str]:
-    return by("run", f"run.dir={folder}", f"run.name={name}", *settings, **options)
+    return by("run", f"run.dir={folder}", f"run.name={name}", *settings)
 
 
 def test_help_teaches_by_example():
@@ -107,7 +107,8 @@ def test_show_prints_the_resolved_settings_and_runs_nothing(tmp_path):
 def test_bad_input_exits_2_with_one_clear_message(tmp_path, settings, words):
     done = run(tmp_path, *settings)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
+    told = [line for line in done.stderr.splitlines() if not line.startswith("notice: ")]
+    assert told[0].startswith("error: ")
     assert "Traceback" not in done.stderr
     for word in words:
         assert word in done.stderr
@@ -153,21 +154,19 @@ def test_ctrl_c_leaves_nothing_that_looks_complete_and_resume_goes_on(tmp_path):
     settings = (
         "renderer=none",
         "scenes.ids=curve",
-        "policy=tests.plugins:Slow",
+        "policy=tests.cli.held:Held",
         "sync.duration_s=4",
         "run.seeds=3",
         "run.concurrency=1",
     )
+    hold, log = Hold(tmp_path), tmp_path / "run/rollouts/curve/0/log.mcap"
     process = subprocess.Popen(
-        [sys.executable, "-m", "omniloop.cli.main", "run", f"run.dir={tmp_path}", "run.name=run", *settings],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        interruptible("run", f"run.dir={tmp_path}", "run.name=run", *settings),
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=hold.environment,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run/rollouts/curve/0/log.mcap").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
+    wait_for(lambda: process.poll() is not None or (hold.reached and log.exists()))
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "interrupted: 0 of 3" in err
     assert "run.resume=true" in err
@@ -179,12 +178,18 @@ def test_ctrl_c_leaves_nothing_that_looks_complete_and_resume_goes_on(tmp_path):
 
 
 def test_a_full_disk_stops_the_run_with_a_message_and_nothing_looks_complete(tmp_path):
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-
-    done = run(
-        tmp_path, "scenes.ids=curve", "sync.duration_s=4", by=process, preexec_fn=small_files
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
+        " from omniloop.cli.main import main; main()"
     )
+
+    def with_small_files(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            cwd=ROOT, capture_output=True, text=True, timeout=150, check=False,
+        )  # fmt: skip
+
+    done = run(tmp_path, "scenes.ids=curve", "sync.duration_s=4", by=with_small_files)
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr

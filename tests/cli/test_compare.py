@@ -17,6 +17,9 @@ from tests.command import omniloop
 SCENES = ("renderer=none", "sync.duration_s=4", "scenes.ids=curve,cut_in,junction", "run.seeds=2")
 
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits for 24 rollouts
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     """Two policies, each with replayed and with reactive traffic."""

@@ -6,13 +6,13 @@ import csv
 import io
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.command import ROOT, omniloop
+from tests.cli.held import Hold
+from tests.command import ROOT, interruptible, omniloop
+from tests.live.made_run import wait_for
 
 BLIND = ("policy=constant_velocity,log_replay", "renderer=none", "traffic=log_replay,idm")
 QUICK = ("scenes.ids=curve,cut_in", "sync.duration_s=2")
@@ -68,19 +68,17 @@ def test_bad_input_ends_with_2_and_one_clear_message(arguments, says, tmp_path):
 def test_ctrl_c_leaves_a_grid_that_goes_on(tmp_path):
     out: Path = tmp_path / "g"
     settings = (
-        "policy=slow,log_replay", "slow=tests.plugins:Slow", "renderer=none", "scenes.ids=curve",
+        "policy=slow,log_replay", "slow=tests.cli.held:Held", "renderer=none", "scenes.ids=curve",
         "run.seeds=2", "run.concurrency=1", "sync.duration_s=4",
     )  # fmt: skip
+    hold, log = Hold(tmp_path), out / "slow-none/rollouts/curve/0/log.mcap"
     process = subprocess.Popen(
-        [sys.executable, "-m", "omniloop.cli.main", "compare", "--grid", *settings, "--out", str(out)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        interruptible("compare", "--grid", *settings, "--out", out),
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=hold.environment,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not (out / "slow-none/rollouts/curve/0/log.mcap").exists() and time.monotonic() < deadline:  # fmt: skip
-        time.sleep(0.05)
-    time.sleep(0.3)
+    wait_for(lambda: process.poll() is not None or (hold.reached and log.exists()))
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "interrupted: cell 1 of 2, slow-none" in err
     assert "Traceback" not in err

@@ -55,7 +55,7 @@ def test_a_runs_logs_are_written_beside_their_own_and_only_once(demo: Path) -> N
     written[0].unlink()
     again = subprocess.run(
         [sys.executable, "-m", "omniloop.cli.main", "convert", str(demo), "--to", "asl"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+        cwd=ROOT, capture_output=True, text=True, timeout=150, check=True,
     )  # fmt: skip
     assert again.stdout.count(" -> ") == 1
     assert "1 log(s) were there already" in again.stdout

@@ -44,7 +44,7 @@ def test_a_command_runs_alone(words: str, runs: Path, tmp_path: Path) -> None:
     command = words.format(run=runs / "a", out=tmp_path / "out").split()
     done = subprocess.run(
         [sys.executable, "-m", "omniloop.cli.main", *command],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr

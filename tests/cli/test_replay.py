@@ -35,7 +35,7 @@ def served(*arguments: str | Path) -> Iterator[tuple[str, list[str]]]:
         yield line.split(" at ")[1].split(" ")[0], told
     finally:
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=120)
         told += [str(process.returncode), *out.splitlines()]
 
 

@@ -30,6 +30,7 @@ from omniloop.runlog.results import RESULT_NAME, write_result
 from tests.live.brokers import BrokerProcess, free_port
 from tests.live.made_run import Spy, progress, result_of, rollouts, started, wait_for
 
+AT_LAST = ("--timeout", "120")
 OMNILOOP = [sys.executable, "-m", "omniloop.cli.main", "watch"]
 
 
@@ -50,11 +51,17 @@ def watch(*words: str) -> Done:
     return Done(done.exit_code, done.stdout, done.stderr)
 
 
+@pytest.fixture(autouse=True)
+def time_to_hear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that go on are waited for until each has told its progress."""
+    monkeypatch.setattr("omniloop.cli.watch._FIRST_WORD_S", 120.0)
+
+
 @contextmanager
 def going_on(publisher: MqttPublisher) -> Iterator[None]:
     """A run that goes on tells its progress again and again."""
+    wait_for(lambda: publisher._telling._progress is not None)
     told, done = publisher._telling._progress, threading.Event()
-    assert told is not None
 
     def tell() -> None:
         while not done.wait(0.1):
@@ -89,7 +96,7 @@ def run(broker: BrokerProcess) -> Iterator[tuple[MqttPublisher, Spy]]:
     publisher.tell(progress(3))
     wait_for(lambda: publisher.delivered >= 3)
     yield publisher, spy
-    publisher.close(30.0)
+    publisher.close(120.0)
 
 
 @pytest.fixture
@@ -112,7 +119,7 @@ def test_two_runs_on_one_broker_are_seen_at_once(
     other.tell(started("other +1"))
     other.tell(progress(4))
     other.tell(RunEnded("completed"))
-    other.close(30.0)
+    other.close(120.0)
     with going_on(run[0]):
         rows = {
             row["name"]: row for row in json.loads(watch(broker.url, "--once", "--json").stdout)
@@ -141,16 +148,16 @@ def test_runs_of_one_name_are_seen_and_steered_one_by_one(
     with going_on(run[0]), going_on(other):
         wait_for(both_are_seen)
         mine = found[5]
-        refused = watch(broker.url, "--run", "demo", "--cancel")
+        refused = watch(broker.url, "--run", "demo", "--cancel", *AT_LAST)
         assert refused.returncode == 1
         assert mine in refused.stderr
         chosen = (broker.url, "--run", "demo", "--instance", mine)
-        assert watch(*chosen, "--pause").returncode == 0
+        assert watch(*chosen, "--pause", *AT_LAST).returncode == 0
         nobody = watch(*chosen[:-1], "nobody", "--pause", "--timeout", "0.5")
         assert "no answer of run 'demo', instance nobody" in nobody.stderr
         [row] = json.loads(watch(*chosen, "--once", "--json").stdout)
         assert row["instance"] == mine
-    other.close(30.0)
+    other.close(120.0)
     assert (spy.told, run[1].told) == (["pause"], [])
 
 
@@ -161,27 +168,26 @@ def test_the_view_of_one_run_prints_changes_and_ends_with_it(
         [*OMNILOOP, broker.url, "--run", "demo"], stdout=subprocess.PIPE, text=True, bufsize=1
     )
     assert watcher.stdout is not None
-    first = watcher.stdout.readline()
-    if "not connected" in first:
-        first = watcher.stdout.readline()
+    lines = iter(watcher.stdout.readline, "")
+    first = next((line for line in lines if line.startswith("demo: ")), "")  # once it is connected
     assert first.startswith("demo: running"), first
     for event in (RolloutEnded(result_of(4, crash=True), 1, "w0"), *rollouts(1), RunEnded("failed", "disk full")):  # fmt: skip
         run[0].tell(event)
-    run[0].close(30.0)
-    out, _ = watcher.communicate(timeout=90)
+    run[0].close(120.0)
+    out = watcher.stdout.read()
     assert "demo: incident: line/4: 4.0 s after handover front collision" in out
     assert "demo: failed" in out
     assert "disk full" in out
-    assert watcher.returncode == 1
+    assert watcher.wait(120) == 1
 
 
 def test_commands_are_carried_out_and_answered(
     broker: BrokerProcess, run: tuple[MqttPublisher, Spy]
 ) -> None:
-    done = watch(broker.url, "--run", "demo", "--pause")
+    done = watch(broker.url, "--run", "demo", "--pause", *AT_LAST)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("demo: paused")
-    assert watch(broker.url, "--run", "demo", "--concurrency", "5").returncode == 0
+    assert watch(broker.url, "--run", "demo", "--concurrency", "5", *AT_LAST).returncode == 0
     assert run[1].told == ["pause", 5]
 
 
@@ -207,7 +213,7 @@ def test_a_command_that_cannot_be_is_not_told(words: tuple[str, ...], fault: str
 def test_a_run_that_is_gone_can_be_forgotten(broker: BrokerProcess) -> None:
     gone = MqttPublisher(broker.url, Spy(), [].append)
     gone.tell(started("left"))
-    gone.close(30.0)
+    gone.close(120.0)
     assert "left: lost" in watch(broker.url, "--once").stdout
     assert watch(broker.url, "--once", "--run", "left").returncode == 1
     assert watch(broker.url, "--run", "left", "--forget").returncode == 0
@@ -266,15 +272,14 @@ def test_the_view_of_a_folder_ends_with_the_run(folder: Path) -> None:
         target = rollout_dir(folder, "line", 1)
         target.mkdir(parents=True)
         write_result(target / RESULT_NAME, result_of(1))
-    out, _ = watcher.communicate(timeout=90)
-    last = json.loads(out.splitlines()[-1])
+    last = json.loads(watcher.stdout.read().splitlines()[-1])
     assert (last["state"], last["done"]) == ("completed", 2)
-    assert watcher.returncode == 0
+    assert watcher.wait(120) == 0
 
 
 def test_on_a_terminal_it_is_drawn(folder: Path) -> None:
     leader, follower = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
+    environment = {**os.environ, "COLUMNS": "120", "LINES": "50", "TERM": "xterm"}
     watcher = subprocess.Popen(
         [*OMNILOOP, str(folder)], stdout=follower, stderr=follower, env=environment
     )
@@ -289,7 +294,7 @@ def test_on_a_terminal_it_is_drawn(folder: Path) -> None:
             break
         seen += more
     os.close(leader)
-    assert watcher.wait(90) == 1
+    assert watcher.wait(120) == 1
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
     assert "memory" in text
     assert "lost" in text

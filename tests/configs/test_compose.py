@@ -17,6 +17,7 @@ def test_the_defaults_are_the_embedded_scenes_with_route_follower_and_rasterizer
     assert config.run.seeds == [0]
 
 
+@pytest.mark.timeout(600)  # a composition each
 def test_every_file_of_every_group_composes():
     for group in GROUP_NAMES:
         for name in options(group):

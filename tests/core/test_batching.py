@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -58,28 +57,41 @@ def test_concurrent_requests_share_a_batch_up_to_its_size():
     assert policy.batches == [[1, 2, 3, 4], [5, 6]]
 
 
-def test_nobody_waits_when_no_other_session_is_open():
+def never_wait_out(monkeypatch, seconds):
+    """In the running loop, a timer of so many seconds does not fire."""
+    loop = asyncio.get_running_loop()
+    later = loop.call_later
+
+    def call_later(delay, *arguments, **keywords):
+        return later(1e6 if delay == seconds else delay, *arguments, **keywords)
+
+    monkeypatch.setattr(loop, "call_later", call_later)
+
+
+def test_nobody_waits_when_no_other_session_is_open(monkeypatch):
     policy = Doubler()
     policy.batch_wait_ms = 10_000.0
 
     async def use():
+        never_wait_out(monkeypatch, 10.0)
         session = await as_service("policy", policy).open("a", ())
         return [await session.plan(k) for k in range(3)]
 
-    assert asyncio.run(asyncio.wait_for(use(), 30)) == [0, 2, 4]
+    assert asyncio.run(asyncio.wait_for(use(), 60)) == [0, 2, 4]
 
 
-def test_the_end_of_the_last_other_session_starts_the_batch():
+def test_the_end_of_the_last_other_session_starts_the_batch(monkeypatch):
     policy = Doubler()
     policy.batch_wait_ms = 10_000.0
 
     async def use():
+        never_wait_out(monkeypatch, 10.0)
         service = as_service("policy", policy)
         first, second = await service.open("a", ()), await service.open("b", ())
         asked = asyncio.create_task(first.plan(7))
         await asyncio.sleep(0)
         await second.close()
-        return await asyncio.wait_for(asked, 30)
+        return await asyncio.wait_for(asked, 60)
 
     assert asyncio.run(use()) == 14
 
@@ -90,7 +102,7 @@ def test_the_wait_ends_though_a_session_stays_silent():
     async def use():
         service = as_service("policy", policy)
         first, _ = await service.open("a", ()), await service.open("b", ())
-        return await asyncio.wait_for(first.plan(7), 30)
+        return await asyncio.wait_for(first.plan(7), 60)
 
     assert asyncio.run(use()) == 14
 
@@ -137,9 +149,12 @@ def test_sessions_come_with_their_observations():
 
 
 def test_who_is_cancelled_is_not_planned_for():
+    begun, told = threading.Event(), threading.Event()
+
     class Slow(Doubler):
         def plan_batch(self, observations):
-            time.sleep(0.05)
+            begun.set()
+            assert told.wait(120)
             return super().plan_batch(observations)
 
     policy = Slow()
@@ -148,8 +163,10 @@ def test_who_is_cancelled_is_not_planned_for():
         service = as_service("policy", policy)
         sessions = [await service.open(k, ()) for k in range(6)]
         tasks = [asyncio.create_task(s.plan(k)) for k, s in enumerate(sessions)]
-        await asyncio.sleep(0.01)  # the first four are being planned, two wait
+        assert await asyncio.to_thread(begun.wait, 120)  # four are being planned, two wait
         tasks[4].cancel()
+        await asyncio.sleep(0)
+        told.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     answers = asyncio.run(use())

@@ -266,7 +266,7 @@ def test_an_actor_is_absent_between_a_seen_and_an_unseen_sample():
         assert motion.sample(time).valid.tolist() == [[expected]]
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's
 @pytest.mark.parametrize("junk", [0.0, np.nan, np.inf])
 def test_poses_of_absent_actors_may_be_anything(junk):
     motion = random_actors(absent=[(1, 4), (1, 5)])

@@ -46,7 +46,7 @@ def test_a_track_without_samples_is_absent_always():
     assert not valid.any()
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's
 def test_poses_of_unseen_samples_may_be_anything():
     poses = np.tile(IDENTITY, (3, 1))
     poses[1] = np.nan

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -178,9 +176,11 @@ def test_only_wall_clock_facts_of_a_result_may_change(run, tmp_path):
 
 
 _EXPORTS = """
-import sys
+import resource, signal, sys
 from omniloop.cli.main import main
 run, out, *forms = sys.argv[1:]
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 for form in forms:
     sys.argv = ["omniloop", "export", run, "--to", form, "--out", f"{out}/{form}"]
     try:
@@ -192,14 +192,10 @@ for form in forms:
 
 def test_a_full_disk_is_named_and_the_export_goes_on_later(tmp_path):
     run = make_run(tmp_path / "run", ["a", "b"], seconds=4.0)
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
-
+    # -B: other processes would import what is cut off of a module's bytecode.
     done = subprocess.run(
-        [sys.executable, "-c", _EXPORTS, run, tmp_path / "out", *FORMS], cwd=ROOT,
-        capture_output=True, text=True, timeout=120, check=False, preexec_fn=limit,
+        [sys.executable, "-B", "-c", _EXPORTS, run, tmp_path / "out", *FORMS], cwd=ROOT,
+        capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
     assert done.stdout.count("code=") == done.stdout.count("code=2\n") == len(FORMS), done.stderr
     assert done.stderr.count("cannot be written: File too large") == len(FORMS)

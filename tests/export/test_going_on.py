@@ -129,13 +129,14 @@ for number, case in enumerate(sys.argv[3:]):
 """
 
 
+@pytest.mark.timeout(600)
 def test_a_killed_process_leaves_an_export_that_goes_on(run, whole, tmp_path):
     """The last is killed before anything was finished: it leaves a folder to begin in."""
     cases = [("webdataset", 6), ("parquet", 9), ("frames", 5), ("parquet", 1)]
     words = [f"{form} {settings(form).every} {at}" for form, at in cases]
     done = subprocess.run(
         [sys.executable, "-c", _KILLED, run, tmp_path, *words],
-        cwd=ROOT, check=True, timeout=120, capture_output=True, text=True,
+        cwd=ROOT, check=True, timeout=500, capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout.split() == [str(-signal.SIGKILL.value)] * len(cases)
     for number, (form, at) in enumerate(cases):

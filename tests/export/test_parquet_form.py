@@ -298,5 +298,5 @@ def test_a_fresh_process_exports(run, tmp_path: Path) -> None:
     """Parts of pyarrow that other code of a test run has imported must not be taken for granted."""
     words = ["export", str(run), "--to", "parquet", "--out", str(tmp_path / "out")]
     command = [sys.executable, "-m", "omniloop.cli.main", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr

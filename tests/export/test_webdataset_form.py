@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tarfile
-import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from omniloop.export.names import sample_key
 from omniloop.export.settings import ExportSettings
 from omniloop.runlog.reader import iter_frames
 from tests.export.runs import SIZE, add_rollout, make_run, tree
+from tests.memory import traced_peak
 from tests.report.builders import START_US, make_frames
 
 CAMERA = default_camera().id
@@ -154,11 +154,9 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
     log = (run / "rollouts/a/0/log.mcap").stat().st_size
     assert log > 30 << 20
     for form in ("webdataset", "frames"):
-        tracemalloc.start()
-        export_run(run, tmp_path / form, ExportSettings(form))
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < log / 3, form
+        with traced_peak() as peak:
+            export_run(run, tmp_path / form, ExportSettings(form))
+        assert peak.size < log / 3, form
 
 
 def test_a_second_camera_that_starts_late_delays_the_first_sample(tmp_path):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import shutil
 import signal
 import socket
@@ -27,17 +26,21 @@ def mosquitto() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
-def free_port() -> int:
-    """A port that nobody has and that the system gives to nobody unasked.
+_HELD: list[socket.socket] = []
 
-    It may stay free for a while, as until a broker is started again; ports that clients are given
-    begin at 32768 (Linux, ip_local_port_range).
+
+def free_port() -> int:
+    """A port at which nobody listens and that no other process is given, until this one ends.
+
+    A socket that does not listen holds it. Only who asks for this very port can listen there
+    beside it (SO_REUSEADDR, which servers set); before that, connections are refused.
     """
-    while True:
-        port = random.randrange(20_000, 32_768)
-        with socket.socket() as listener, contextlib.suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _HELD.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
 
 
 class Gate:
@@ -46,6 +49,7 @@ class Gate:
     def __init__(self, broker: BrokerProcess) -> None:
         self._target, self._prefix = broker.port, broker.prefix
         self.port = free_port()
+        self._changing = threading.Lock()
         self._ends: list[socket.socket] = []
         self._listener: socket.socket | None = None
 
@@ -59,19 +63,30 @@ class Gate:
         return self
 
     def close(self) -> None:
-        assert self._listener is not None
-        for end in (self._listener, *self._ends):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-        self._ends.clear()
+        with self._changing:
+            assert self._listener is not None
+            for end in (self._listener, *self._ends):
+                self._cut(end)
+            self._ends.clear()
+            self._listener = None
+
+    @staticmethod
+    def _cut(end: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = listener.accept()
                 far = socket.create_connection(("127.0.0.1", self._target))
-                self._ends += [near, far]
+                with self._changing:
+                    if self._listener is not listener:  # it was closed meanwhile
+                        self._cut(near)
+                        self._cut(far)
+                        return
+                    self._ends += [near, far]
                 for source, sink in ((near, far), (far, near)):
                     threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
@@ -104,10 +119,10 @@ class BrokerProcess:
         command = self._mosquitto(program) if program else self._amqtt()
         self._log = (self.folder / "log.txt").open("ab")
         self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 150
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), 20).close()
+                socket.create_connection(("127.0.0.1", self.port), 60).close()
                 return self
             except OSError:
                 assert self._process.poll() is None, (self.folder / "log.txt").read_text()
@@ -134,7 +149,7 @@ class BrokerProcess:
         self._process.send_signal(signal.SIGCONT)
         self._process.send_signal(how)
         try:
-            self._process.wait(10)
+            self._process.wait(30)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

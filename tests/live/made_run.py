@@ -97,12 +97,12 @@ class Ear:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._go()), daemon=True)
         self._thread.start()
-        assert self._ready.wait(60)
+        assert self._ready.wait(120)
 
     async def _go(self) -> None:
         while not self._stop.is_set():
             try:
-                async with self._broker.client() as client:
+                async with self._broker.client(timeout=60.0) as client:
                     await client.subscribe(f"{self._broker.prefix}/#", qos=1)
                     self._ready.set()
                     reading = asyncio.create_task(self._read(client))
@@ -145,7 +145,7 @@ class Ear:
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(20)
+        self._thread.join(60)
 
     def __enter__(self) -> Ear:
         return self
@@ -154,7 +154,7 @@ class Ear:
         self.close()
 
 
-def wait_for(true: Callable[[], object], what: str = "", timeout_s: float = 60.0) -> None:
+def wait_for(true: Callable[[], object], what: str = "", timeout_s: float = 120.0) -> None:
     """Wait for what should be there at once; the limit is for machines that have much to do."""
     until = time.monotonic() + timeout_s
     while not true():

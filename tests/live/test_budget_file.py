@@ -18,7 +18,7 @@ def tell_run(folder: Path, said: list[str], state: str = "completed", count: int
         file.tell(event)
     file.tell(progress(count))
     file.tell(RunEnded(state))
-    file.close()
+    file.close(120.0)
 
 
 def sittings(folder: Path) -> tuple[Sitting, ...]:
@@ -49,7 +49,7 @@ def test_it_is_renewed_while_the_run_goes_so_that_one_that_is_killed_leaves_it(
         file.tell(event)
     wait_for(lambda: sittings(tmp_path)[0].rollouts == 3)
     assert sittings(tmp_path)[0].state == "running"
-    file.close()
+    file.close(120.0)
 
 
 def test_a_file_that_is_no_budget_is_said_and_begun_anew(tmp_path: Path) -> None:
@@ -66,6 +66,6 @@ def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
     file = BudgetFile(said.append, period_s=0.02)
     file.tell(started(run_dir=str(tmp_path / "gone")))
     wait_for(lambda: said)
-    file.close()
+    file.close(120.0)
     assert len(said) == 1
     assert "cannot be written, the run goes on" in said[0]

@@ -50,7 +50,7 @@ def publishing(url: str, run: RunStarted | None = None, **settings: Any) -> Iter
     try:
         yield published
     finally:
-        published.publisher.close(30.0)
+        published.publisher.close(120.0)
 
 
 def test_a_run_is_told_from_its_start_to_its_end(broker: BrokerProcess) -> None:
@@ -66,20 +66,21 @@ def test_a_run_is_told_from_its_start_to_its_end(broker: BrokerProcess) -> None:
             wait_for(lambda: ear.of("progress") and ear.of("services") and ear.of("worker"))
             run.tell(progress(4, "completed"), RunEnded("completed"))
         wait_for(lambda: "completed" in ear.states())
+        wait_for(lambda: ear.of("incident") and set(ear.seeds()) == {0, 1, 2, 3})
         assert ear.states()[0] == "running"
-        assert sorted(ear.seeds()) == [0, 1, 2, 3]
-        crash, failed = (d for d in ear.of("rollout") if d["seed"] >= 2)
+        of_seed = {d["seed"]: d for d in ear.of("rollout")}
+        crash, failed = of_seed[2], of_seed[3]
         assert crash["scores"] == {"incident": 1.0, "collision": 1.0, "progress_rel": None}
         assert failed["error"]["what"] == "gone"
         assert (failed["attempt"], failed["worker"], failed["retry_in_s"]) == (2, "w1", 4.0)
-        [incident] = ear.of("incident")
+        [incident] = {d["sequence"]: d for d in ear.of("incident")}.values()
         assert (incident["label"], incident["start_us"]) == ("front collision", 6_000_000)
         assert incident["after_handover_s"] == 4.0
         assert ear.of("services")[0]["services"][0]["address"] == "host:50051"
         assert ear.of("worker")[0]["rollouts"] == ["line/5"]
         assert ear.of("status")[-1]["done"] == 4
-        sequences = [json.loads(payload)["sequence"] for _, payload, _ in ear.heard]
-        assert len(set(sequences)) == len(sequences)
+        messages = {payload for _, payload, _ in ear.heard}  # one may come twice
+        assert len({json.loads(payload)["sequence"] for payload in messages}) == len(messages)
         assert not run.said
 
 
@@ -103,13 +104,16 @@ def test_every_message_keeps_to_the_schema(broker: BrokerProcess) -> None:
         wait_for(lambda: ear.of("ack") and ear.of("services") and ear.of("worker"))
         run.tell(RunEnded("failed", "disk full"))
         wait_for(lambda: "failed" in ear.states())
-        kinds = set()
-        for topic, payload, _ in ear.heard:
-            if not topic.endswith("/command"):
-                checker.validate(json.loads(payload))
-                kinds.add(json.loads(payload)["kind"])
+
+        def messages() -> list[dict[str, Any]]:
+            heard = [(topic, payload) for topic, payload, _ in list(ear.heard)]
+            return [json.loads(p) for topic, p in heard if not topic.endswith("/command")]
+
         every = {"status", "progress", "rollout", "incident", "services", "worker", "ack"}
-        assert kinds == every
+        wait_for(lambda: {message["kind"] for message in messages()} >= every)
+        for message in messages():
+            checker.validate(message)
+        assert {message["kind"] for message in messages()} == every
         with pytest.raises(jsonschema.ValidationError):
             checker.validate({**json.loads(ear.heard[0][1]), "state": "sleeping"})
 
@@ -118,25 +122,22 @@ def test_the_status_is_retained_and_says_lost_when_the_process_is_killed(
     broker: BrokerProcess,
 ) -> None:
     script = Path(__file__).with_name("publishing.py")
-    process = subprocess.Popen([sys.executable, str(script), broker.url, "killed"])
-    try:
-        with Ear(broker.url) as ear:
-            wait_for(lambda: len(set(ear.seeds())) == 3, timeout_s=120)
-            assert "running" in ear.states()
+    with Ear(broker.url) as ear:
+        process = subprocess.Popen([sys.executable, str(script), broker.url, "killed"])
+        try:
+            wait_for(lambda: len(set(ear.seeds())) == 3)
+            wait_for(lambda: "running" in ear.states())
             with Ear(broker.url) as late:
-                wait_for(late.states)
+                wait_for(lambda: any(t.endswith("/status") and kept for t, _, kept in late.heard))
                 assert set(late.states()) == {"running"}
-                assert any(t.endswith("/status") and kept for t, _, kept in late.heard)
+        finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
-            wait_for(lambda: "lost" in ear.states())
-        with Ear(broker.url) as late:
-            wait_for(late.states)
-            lost = late.of("status")[-1]
-            assert (lost["state"], lost["done"], lost["run"]) == ("lost", None, "killed")
-    finally:
-        process.kill()
-        process.wait()
+        wait_for(lambda: "lost" in ear.states())
+    with Ear(broker.url) as late:
+        wait_for(lambda: late.states()[-1:] == ["lost"])
+        lost = late.of("status")[-1]
+        assert (lost["done"], lost["run"]) == (None, "killed")
 
 
 def test_after_a_restart_of_the_broker_what_waited_arrives(start_broker: StartBroker) -> None:
@@ -205,7 +206,7 @@ def test_a_slow_subscriber_holds_up_nobody(broker: BrokerProcess) -> None:
             run.tell(*rollouts(100))
             wait_for(lambda: len(set(quick.seeds())) == 100)
             run.tell(RunEnded("completed"))
-        wait_for(lambda: quick.states()[-1] == "completed")
+        wait_for(lambda: quick.states()[-1:] == ["completed"])
         assert len(slow.heard) <= 1
 
 
@@ -215,8 +216,8 @@ def test_a_broker_that_is_away_from_the_start_is_said_once_and_the_end_is_quick(
     wait_for(lambda: run.said)
     run.tell(*rollouts(5, first=5), RunEnded("completed"))
     began = time.monotonic()
-    run.publisher.close(60.0)
-    assert time.monotonic() - began < 30.0, "it does not wait for as long as it may"
+    run.publisher.close(150.0)
+    assert time.monotonic() - began < 100.0, "it does not wait for as long as it may"
     assert len(run.said) == 2
     assert "cannot be reached" in run.said[0]
     assert "10 live message(s) were not delivered" in run.said[1]
@@ -315,6 +316,7 @@ def test_names_that_topics_do_not_allow_are_percent_encoded(broker: BrokerProces
     with Ear(broker.url) as ear, publishing(broker.url, started(name)) as run:
         run.tell(RolloutEnded(result_of(0, scene), 1, "w0"))
         wait_for(ear.seeds)
+        wait_for(ear.states)
         topics = {topic for topic, _, _ in ear.heard}
         assert f"{broker.prefix}/a%2Bb%23c%25d/rollout/x%2Fy%01%C3%A9/0" in topics
         assert ear.of("rollout")[0]["scene"] == scene
@@ -330,7 +332,7 @@ def test_a_run_that_ends_without_a_word_is_lost_not_running(broker: BrokerProces
 
 def test_two_runs_of_one_name_are_said_and_steered_apart(broker: BrokerProcess) -> None:
     with Ear(broker.url) as ear, publishing(broker.url) as one:
-        wait_for(lambda: ear.states() == ["running"])
+        wait_for(ear.states)
         with publishing(broker.url, started(run_dir="elsewhere/demo")) as two:
             wait_for(lambda: one.said and two.said)
             assert f"another run 'demo' is told under {broker.url} too" in two.said[0]
@@ -396,7 +398,7 @@ def test_nothing_that_is_told_can_stop_the_publisher(broker: BrokerProcess) -> N
         wait_for(lambda: run.said)
         assert all("cannot be told" in line for line in run.said)
         run.tell(progress(1), RunEnded("completed"))
-        wait_for(lambda: ear.states()[-1] == "completed")
+        wait_for(lambda: ear.states()[-1:] == ["completed"])
 
 
 def test_results_do_not_wait_in_memory_for_a_broker() -> None:
@@ -408,8 +410,7 @@ def test_results_do_not_wait_in_memory_for_a_broker() -> None:
             run.tell(event)
         del event
         wait_for(lambda: not run.publisher._unread)
-        gc.collect()
-        wait_for(lambda: not any(result() for result in results))
+        wait_for(lambda: gc.collect() >= 0 and not any(result() for result in results))
 
 
 def test_a_password_is_not_in_what_a_broker_shows_of_itself() -> None:

@@ -12,19 +12,20 @@ import pytest
 from omniloop.core.errors import ConfigError
 from omniloop.live.events import RunEnded
 from omniloop.live.prometheus import HOST, PrometheusEndpoint, check_port, endpoint_for
+from tests.live.brokers import free_port
 from tests.live.made_run import progress, rollouts, started
 
 pytest.importorskip("prometheus_client")
 
 
 def scraped(url: str) -> dict[str, float]:
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with urllib.request.urlopen(url, timeout=120) as answer:
         lines = answer.read().decode().splitlines()
     return {k: float(v) for k, _, v in (x.rpartition(" ") for x in lines if x and x[0] != "#")}
 
 
 def test_what_was_told_can_be_scraped_until_the_end() -> None:
-    endpoint = PrometheusEndpoint(0)
+    endpoint = PrometheusEndpoint(free_port())  # which nobody takes once it is closed
     try:
         before = scraped(endpoint.url)
         assert "process_resident_memory_bytes" in before
@@ -49,8 +50,8 @@ def test_what_was_told_can_be_scraped_until_the_end() -> None:
 
 
 def test_a_port_that_is_taken_is_refused_before_the_run_and_a_notice_within_it() -> None:
-    with socket.create_server((HOST, 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
+    with socket.create_server((HOST, port)):
         with pytest.raises(ConfigError, match=f"port {port} cannot be used") as refused:
             check_port(port)
         assert refused.value.where == f"run.prometheus={port}"

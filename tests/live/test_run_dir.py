@@ -23,7 +23,9 @@ from tests.live.made_run import progress, result_of, started, wait_for
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run's folder; it is looked through at every call, however slow the disk is just now."""
+    monkeypatch.setattr(module, "_SCAN_SHARE", float("inf"))
     path = tmp_path / "demo"
     path.mkdir()
     plan(path, 3)
@@ -144,7 +146,7 @@ def test_the_status_file_adds_what_no_result_tells(folder: Path) -> None:
         file.tell(progress(1, "paused", planned=3))
         wait_for(lambda: watched.row(2.0).state == "paused")
         file.tell(RunEnded("cancelled"))
-        file.close()
+        file.close(120.0)
         assert watched.row(3.0).state == "cancelled"  # while the run writes its tables
     assert watched.row(4.0).state == "cancelled"
 
@@ -153,7 +155,7 @@ def test_a_status_of_a_run_that_was_killed_does_not_say_running(folder: Path) ->
     file = StatusFile(print, period_s=0.02)
     file.tell(started(run_dir=str(folder), planned=3))
     wait_for((folder / STATUS_NAME).exists)
-    file.close()
+    file.close(120.0)
     (folder / LOCK_NAME).touch()
     assert RunDir(folder).row(0.0).state == "lost"
 
@@ -164,7 +166,7 @@ def test_a_run_taken_up_again_is_not_as_its_old_status_says(
     file = StatusFile(print, period_s=0.02)
     file.tell(started(run_dir=str(folder), planned=3))
     file.tell(RunEnded("cancelled"))
-    file.close()
+    file.close(120.0)
     assert RunDir(folder).row(0.0).state == "running"
 
 
@@ -230,7 +232,7 @@ def test_a_failure_that_is_repeated_is_told_once(folder: Path) -> None:
         finish(folder, failure(1, 1, "never told"))
         file.tell(RolloutEnded(last, 2, "w0"))
         file.tell(RunEnded("completed"))
-        file.close()
+        file.close(120.0)
     texts = [note.text for note in watched.row(2.0).notes]
     assert texts == [
         "line/0: infrastructure_failed, attempt 1, again in 2 s: no licence",
@@ -248,7 +250,7 @@ def test_what_failed_before_a_run_was_taken_up_is_not_told_as_of_now(
     for attempt, retry_in_s in ((1, 2.0), (2, None)):
         file.tell(RolloutEnded(failure(0, attempt, "gone"), attempt, "w0", retry_in_s))
     file.tell(RunEnded("completed"))
-    file.close()
+    file.close(120.0)
     finish(folder, failure(0, 2, "gone"))
     watched = RunDir(folder)
     row = watched.row(0.0)

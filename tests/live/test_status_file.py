@@ -33,7 +33,7 @@ def test_it_tells_the_newest_and_what_was_notable(tmp_path: Path) -> None:
     wait_for(lambda: read(tmp_path).progress is not None)
     file.tell(progress(3, "completed"))
     file.tell(RunEnded("completed"))
-    file.close()
+    file.close(120.0)
     last = read(tmp_path)
     assert (last.status.state, last.status.done) == ("completed", 3)
     assert [item.kind for item in last.latest] == ["incident"]
@@ -48,7 +48,7 @@ def test_a_reader_never_sees_half_of_it(tmp_path: Path) -> None:
     for done in range(200):
         file.tell(progress(done))
         json.loads((tmp_path / STATUS_NAME).read_bytes())
-    file.close()
+    file.close(120.0)
 
 
 def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
     wait_for(lambda: said)
     (tmp_path / "gone").mkdir()  # and once there is room again, it goes on
     wait_for((tmp_path / "gone" / STATUS_NAME).exists)
-    file.close()
+    file.close(120.0)
     assert len(said) == 1
     assert "the run goes on" in said[0]
 
@@ -77,13 +77,16 @@ def test_a_full_disk_is_said_and_leaves_no_rest(
     wait_for(lambda: said)
     assert "No space left" in said[0]
     wait_for((tmp_path / STATUS_NAME).exists)  # the rest was removed, so that it works again
-    file.close()
+    file.close(120.0)
 
 
 def test_close_leaves_no_thread(tmp_path: Path) -> None:
-    before = set(threading.enumerate())
+    def writers() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "omniloop-status"}
+
+    before = writers()
     file = StatusFile(print)
     file.tell(started(run_dir=str(tmp_path)))
-    file.close()
-    assert set(threading.enumerate()) <= before
+    file.close(120.0)
+    assert writers() <= before
     StatusFile(print).close()  # a run that never began

@@ -32,6 +32,8 @@ from tests.metrics.nuplan_records import TWO_LANES
 from tests.metrics.records import EGO, Body, moving, record
 from tests.metrics.test_invariance import random_record
 
+pytestmark = pytest.mark.timeout(600)  # the peers are slow
+
 PYTHON = "OMNILOOP_COMMONROAD_PYTHON"
 PEER = FilePath(__file__).with_name("commonroad_peer.py")
 PAIRS, SCENES, EGOS, LEADS = 2000, 240, 24, 10
@@ -122,7 +124,7 @@ def answers() -> dict[str, Any]:
     }
     done = subprocess.run(
         [interpreter(), str(PEER)], input=json.dumps(asked), capture_output=True, text=True,
-        timeout=170, check=False,
+        check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     found: dict[str, Any] = json.loads(done.stdout)

@@ -408,8 +408,11 @@ class Anticipating(FramePolicy):
 
 
 class SlowRenderer(StampRenderer):
+    """Takes some turns of the event loop, as one that is elsewhere does."""
+
     async def render(self, request):
-        await asyncio.sleep(0.001)
+        for _ in range(5):
+            await asyncio.sleep(0)
         return super().render(request)
 
 

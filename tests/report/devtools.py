@@ -37,6 +37,23 @@ def find_chromium() -> str | None:
     return next((path for name in _NAMES if (path := shutil.which(name))), None)
 
 
+# Frames come when `tick` is told, 20 ms apart: what moves does so by the test's own clock.
+_HELD_FRAMES = """
+(function () {
+  var waiting = [], now = 0;
+  window.requestAnimationFrame = function (frame) { return waiting.push(frame); };
+  window.tick = function (ms) {
+    for (var end = now + ms; now < end;) {
+      var due = waiting;
+      waiting = [];
+      now += 20;
+      due.forEach(function (frame) { frame(now); });
+    }
+  };
+})();
+"""
+
+
 class Browser:
     """One page in a headless Chromium.
 
@@ -44,7 +61,7 @@ class Browser:
         problems: Errors on the page's console, exceptions, and requests that were refused.
     """
 
-    def __init__(self, profile: Path, timeout_s: float = 60.0) -> None:
+    def __init__(self, profile: Path, timeout_s: float = 120.0) -> None:
         chromium = find_chromium()
         assert chromium is not None
         self._timeout_s = timeout_s
@@ -67,7 +84,7 @@ class Browser:
         )  # fmt: skip
         for fd in far:
             os.close(fd)
-        self._session = ""
+        self._session = self._held = ""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -113,9 +130,21 @@ class Browser:
         elif event.get("method") == "Runtime.consoleAPICalled" and params["type"] == "error":
             self.problems.append(json.dumps(params["args"])[:500])
 
-    def open(self, path: Path, *, width: int = 1200, dark: bool = False) -> None:
-        """Open a file afresh, and wait until it is there."""
-        self.problems.clear()
+    def open(self, path: Path, *, width: int = 1200, dark: bool = False, held: bool = True) -> None:
+        """Open a file afresh, and wait until it is there.
+
+        Args:
+            held: Animation frames come by `tick` alone, else by the browser's own clock.
+        """
+        self.call("Page.navigate", url="about:blank")
+        self.until("location.protocol === 'about:'")
+        self.problems.clear()  # those of the page before have all come
+        if self._held:
+            self.call("Page.removeScriptToEvaluateOnNewDocument", identifier=self._held)
+            self._held = ""
+        if held:
+            added = self.call("Page.addScriptToEvaluateOnNewDocument", source=_HELD_FRAMES)
+            self._held = added["identifier"]
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=900, deviceScaleFactor=1, mobile=False,
@@ -134,7 +163,19 @@ class Browser:
             raise RuntimeError(f"{expression}: {done['exceptionDetails']}")
         return done["result"].get("value")
 
-    def until(self, expression: str, timeout_s: float = 20.0) -> None:
+    def tick(self, ms: int) -> None:
+        """Let so much time of held animation frames pass."""
+        self.run(f"tick({ms})")
+
+    def until_problem(self, text: str) -> None:
+        """Wait until a problem tells of `text`."""
+        end = time.monotonic() + self._timeout_s
+        while not any(text in problem for problem in self.problems):
+            assert time.monotonic() < end, f"no problem tells of {text}: {self.problems}"
+            self.run("0")
+            time.sleep(0.02)
+
+    def until(self, expression: str, timeout_s: float = 60.0) -> None:
         """Wait until an expression holds."""
         end = time.monotonic() + timeout_s
         while not self.run(expression):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 import shlex
 from collections import Counter
@@ -335,7 +336,10 @@ def test_pictures_are_bounded_whatever_happens() -> None:
     assert choose_pictured(none[:3]) == {0, 1, 2}
 
 
-def test_a_thousand_rollouts_stay_a_page_that_opens(tmp_path: Path) -> None:
+def test_a_thousand_rollouts_stay_a_page_that_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda fd: None)  # a thousand of them take a disk long
     for k in range(1000):
         bare(tmp_path, f"s{k:04d}", 0)
     path = write_report(tmp_path)

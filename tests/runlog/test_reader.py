@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from omniloop.runlog.messages import End, FramesAsked, Notice, Observed
 from omniloop.runlog.reader import LogReader, iter_frames
 from omniloop.runlog.record import read_record
 from omniloop.scenes.native import scene_to_bytes
+from tests.memory import traced_peak
 from tests.runlog.samples import PERIOD_US, START_US, assert_same_bits, make_scene, play
 
 
@@ -110,11 +110,9 @@ def test_frames_come_in_order_with_their_times(tmp_path: Path, small_chunks: Non
 def test_reading_a_record_leaves_images_alone(tmp_path: Path) -> None:
     play(tmp_path / "log.mcap", images=5, image_bytes=1 << 20)
     assert (tmp_path / "log.mcap").stat().st_size > 30 << 20
-    tracemalloc.start()
-    read_record(tmp_path / "log.mcap")
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 12 << 20
+    with traced_peak() as peak:
+        read_record(tmp_path / "log.mcap")
+    assert peak.size < 12 << 20
 
 
 def test_a_whole_log_has_no_problem(log: Path) -> None:
@@ -226,8 +224,6 @@ def test_a_missing_log_is_told(tmp_path: Path) -> None:
 def test_a_chunk_that_unpacks_to_gigabytes_is_damage(
     tmp_path: Path, compression: str, said: int
 ) -> None:
-    import tracemalloc
-
     import lz4.frame
     import zstandard
 
@@ -241,7 +237,6 @@ def test_a_chunk_that_unpacks_to_gigabytes_is_damage(
     records = (b"\x01", head), (b"\x06", chunk)
     data = b"".join(opcode + struct.pack("<Q", len(body)) + body for opcode, body in records)
     (tmp_path / "log.mcap").write_bytes(b"\x89MCAP0\r\n" + data)
-    tracemalloc.start()
-    assert "a chunk" in LogReader(tmp_path / "log.mcap").problem
-    assert tracemalloc.get_traced_memory()[1] < 8 << 20
-    tracemalloc.stop()
+    with traced_peak() as peak:
+        assert "a chunk" in LogReader(tmp_path / "log.mcap").problem
+    assert peak.size < 8 << 20

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from google.protobuf.message import Message
 from grpc import StatusCode, aio
@@ -15,6 +16,8 @@ from omniloop.configs.compose import compose
 from omniloop.core.contracts import Observation, Plan, PolicySpec
 from omniloop.core.local import as_service
 from omniloop.core.registry import create
+from omniloop.runner import daemon_request
+from omniloop.runner.batch import local
 from omniloop.runner.daemon import Daemon, DaemonRules
 from omniloop.scenes.embedded import EmbeddedScenes
 from omniloop.services.driver_server import EgodriverServicer
@@ -26,6 +29,8 @@ from omniloop.services.serving import Listening, start_server
 from omniloop.services.shelf import SceneShelf
 
 SHORT = ("renderer=none", "metrics=alpasim", "sync.duration_s=1.0")
+LONG_S = 300.0
+"""For what should come at once; only a defect takes longer, however busy the machine is."""
 _SERVICE = pb.DESCRIPTOR.services_by_name["RuntimeService"]
 
 
@@ -41,7 +46,7 @@ class Client:
         method = methods_of(_SERVICE)[name]
         return self.channel.unary_unary(
             method.path, method.request.SerializeToString, method.reply.FromString
-        )(request, metadata=metadata, timeout=60)
+        )(request, metadata=metadata, timeout=LONG_S)
 
     def simulate(
         self,
@@ -104,17 +109,17 @@ class Interrupted(Watched):
         return await super().answer(method, request, caller)
 
 
-class Slow:
-    """Stands where it is, and thinks for long about it."""
+class Held:
+    """Stands where it is, and thinks about it until it is let go; made in a running event loop."""
 
     spec = PolicySpec(horizon_s=2.0)
 
-    def __init__(self, takes_s: float) -> None:
-        self._takes_s = takes_s
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
         self._inner = create("policy", "brake_to_stop", {})
 
     async def plan(self, observation: Observation) -> Plan:
-        await asyncio.sleep(self._takes_s)
+        await self.go.wait()
         return self._inner.plan(observation)
 
 
@@ -132,7 +137,7 @@ async def driver(
 
 
 @contextlib.asynccontextmanager
-async def service(kind: str, name: str, port: int = 0) -> AsyncIterator[int]:
+async def service(kind: str, name: str, port: int) -> AsyncIterator[int]:
     """Serve a plugin of any kind."""
     plugin = as_service(kind, create(kind, name, {}))
     shelf = SceneShelf(EmbeddedScenes())
@@ -145,23 +150,28 @@ async def service(kind: str, name: str, port: int = 0) -> AsyncIterator[int]:
 
 @contextlib.asynccontextmanager
 async def daemon(runs: Path, *settings: str, **rules: Any) -> AsyncIterator[tuple[Daemon, Client]]:
-    """Run a daemon."""
+    """Run a daemon that gives drivers and workers all the time that they need."""
     found = Daemon(compose([*SHORT, *settings]), DaemonRules(runs, **rules))
-    await found.start()
-    server, port = await start_server([RuntimeServicer(found)], Listening())
-    client = Client(port)
-    try:
-        yield found, client
-    finally:
-        await client.channel.close()
-        found.cancel()
-        await found.drained()
-        await server.stop(None)
-        await found.stop()
+    patient = {"connect_timeout_s": LONG_S, "timeouts_s": {"close_session": LONG_S}}
+    with (
+        mock.patch.dict(daemon_request._DRIVER, patient),
+        mock.patch.object(local, "_CANCEL_S", LONG_S),
+    ):
+        await found.start()
+        server, port = await start_server([RuntimeServicer(found)], Listening())
+        client = Client(port)
+        try:
+            yield found, client
+        finally:
+            await client.channel.close()
+            found.cancel()
+            await found.drained()
+            await server.stop(None)
+            await found.stop()
 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something holds."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LONG_S):
         while not condition():
             await asyncio.sleep(0.005)

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import math
 import socket
-import time
 import weakref
 import zipfile
 from collections.abc import Coroutine
@@ -39,11 +38,23 @@ from omniloop.services.protos import runtime_pb2 as pb
 from omniloop.services.protos.common_pb2 import Empty
 from omniloop.services.rpc import methods_of
 from omniloop.services.runtime_codec import Asked, AskedRollout
-from tests.runner.daemon_stage import SHORT, Interrupted, Slow, daemon, driver, service, until
+from tests.live.brokers import free_port
+from tests.runner.daemon_stage import (
+    LONG_S,
+    SHORT,
+    Held,
+    Interrupted,
+    daemon,
+    driver,
+    service,
+    until,
+)
+
+pytestmark = pytest.mark.timeout(600)
 
 
 def run(body: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(body, 60))
+    asyncio.run(asyncio.wait_for(body, LONG_S))
 
 
 def only_folder(runs: Path) -> Path:
@@ -180,7 +191,7 @@ def test_the_same_request_has_the_same_bytes(tmp_path: Path) -> None:
                 call = client.channel.unary_unary(
                     method.path, method.request.SerializeToString, bytes
                 )
-                replies.append(await call(request, timeout=60))
+                replies.append(await call(request, timeout=LONG_S))
         assert replies[0] == replies[1]
         parsed = pb.SimulationReturn.FromString(replies[0])  # maps differ between processes
         assert replies[0] == parsed.SerializeToString(deterministic=True)
@@ -243,22 +254,21 @@ def test_a_rollout_that_is_tried_again_ends_the_session_that_was_left_open(tmp_p
 def test_a_client_that_goes_away_frees_its_sessions_and_the_other_goes_on(tmp_path: Path) -> None:
     async def body() -> None:
         async with (
-            driver(Slow(0.05)) as (watched, port),
+            driver(held := Held()) as (watched, port),
             daemon(tmp_path, "policy=remote", "run.concurrency=2") as (found, client),
         ):
             gone = client.simulate(("curve", 50), drivers=(port,))
             await until(lambda: watched.open == 2)
             stays = client.simulate(("cut_in", 1), drivers=(port,))
+            await until(lambda: found.under_way == 2)
             gone.cancel()
-            await until(lambda: found.under_way == 1)
-            reply = await stays
-            assert [r.success for r in reply.rollout_returns] == [True]
-            await until(lambda: watched.open == 0)
-            began = len(watched.began)
-            assert began <= 4
-            await asyncio.sleep(0.1)
-            assert len(watched.began) == began
-            assert found.under_way == 0
+            await until(lambda: len(watched.began) == 3)  # only then there is a place for it
+            held.go.set()
+            assert [r.success for r in (await stays).rollout_returns] == [True]
+            await until(lambda: (watched.open, found.under_way) == (0, 0))
+            assert found._batch is not None
+            assert found._batch.scheduler.idle
+            assert len(watched.began) == 3
 
     run(body())
 
@@ -270,7 +280,7 @@ def test_worker_processes_give_the_same_results_and_end_what_is_cancelled(tmp_pa
             alone = await client.simulate(*specs)
         settings = ("run.workers=2", "run.concurrency=2")
         async with (
-            driver(Slow(0.05)) as (watched, port),
+            driver(Held()) as (watched, port),
             daemon(tmp_path / "workers", *settings) as (found, client),
         ):
             reply = await client.simulate(*specs)
@@ -292,10 +302,9 @@ def test_worker_processes_give_the_same_results_and_end_what_is_cancelled(tmp_pa
 
 def test_a_small_request_does_not_wait_for_a_large_one(tmp_path: Path) -> None:
     async def body() -> None:
-        async with daemon(tmp_path, "run.concurrency=2") as (found, client):
-            large = client.simulate(("curve", 60))
-            await until(lambda: found.under_way == 1)
-            await asyncio.sleep(0.1)
+        async with daemon(tmp_path, "run.concurrency=2") as (_, client):
+            large = client.simulate(("curve", 1000))
+            await until(lambda: any(tmp_path.glob("*/rollouts/curve/*/result.json")))
             await client.simulate(("cut_in", 2))
             assert not large.done()
             done = {r.scene for f in tmp_path.iterdir() for r in find_results(f).results}
@@ -308,13 +317,16 @@ def test_a_small_request_does_not_wait_for_a_large_one(tmp_path: Path) -> None:
 def test_each_request_has_its_own_sessions_at_a_driver_that_two_name(tmp_path: Path) -> None:
     async def body() -> None:
         async with (
-            driver(Slow(0.01)) as (watched, port),
+            driver(held := Held()) as (watched, port),
             daemon(tmp_path, "policy=remote", "run.concurrency=8") as (_, client),
         ):
-            await asyncio.gather(
+            asked = [
                 client.simulate(("curve", 3), drivers=(port,), at_once=1),
                 client.simulate(("cut_in", 6), drivers=(port,), at_once=2),
-            )
+            ]
+            await until(lambda: watched.open == 3)
+            held.go.set()
+            await asyncio.gather(*asked)
             assert watched.most == 3
 
     run(body())
@@ -323,7 +335,7 @@ def test_each_request_has_its_own_sessions_at_a_driver_that_two_name(tmp_path: P
 def test_a_daemon_that_stops_takes_nothing_more_and_answers_what_it_has(tmp_path: Path) -> None:
     async def body() -> None:
         async with (
-            driver(Slow(0.02)) as (watched, port),
+            driver(held := Held()) as (watched, port),
             daemon(tmp_path) as (found, client),
         ):
             asked = client.simulate(("curve", 2), drivers=(port,))
@@ -331,6 +343,7 @@ def test_a_daemon_that_stops_takes_nothing_more_and_answers_what_it_has(tmp_path
             await client.call("shut_down", Empty())
             code, words = await refused(client.simulate(("curve", 1)))
             assert (code, "stopping" in words) == (StatusCode.UNAVAILABLE, True)
+            held.go.set()
             await found.drained()
             assert [r.success for r in (await asked).rollout_returns] == [True, True]
 
@@ -360,8 +373,12 @@ def test_many_requests_leave_nothing_but_the_folders_that_are_kept(
             for _ in range(6):
                 async with driver(create("policy", "brake_to_stop", {})) as (_, port):
                     await client.simulate(("curve", 1), drivers=(port,))
-            gc.collect()
-            assert len(setups) <= 2  # the daemon's own, and what the last task still holds
+
+            def are_gone() -> bool:
+                gc.collect()
+                return len(setups) <= 2  # the daemon's own, and what the last task still holds
+
+            await until(are_gone)
             assert open_channels() == 0
             batch = found._batch
             assert batch is not None
@@ -374,8 +391,10 @@ def test_many_requests_leave_nothing_but_the_folders_that_are_kept(
 
 
 def test_services_stay_connected_and_one_that_was_restarted_is_found_again(tmp_path: Path) -> None:
+    port = free_port()
+
     async def body() -> None:
-        async with service("traffic", "log_replay") as port:
+        async with service("traffic", "log_replay", port):
             settings = ("traffic=remote", f"traffic.address=127.0.0.1:{port}", "run.retries=0")
             stage = daemon(tmp_path, *settings)
             found, client = await stage.__aenter__()
@@ -387,12 +406,11 @@ def test_services_stay_connected_and_one_that_was_restarted_is_found_again(tmp_p
         assert broken.error_code == pb.ROLLOUT_ERROR_CODE_UNSPECIFIED
         assert not broken.aggregated_metrics
         async with service("traffic", "log_replay", port):
-            since = time.monotonic()
             again = broken
-            while not again.success and time.monotonic() - since < 15:
-                await asyncio.sleep(0.5)
-                (again,) = (await client.simulate(("curve", 1))).rollout_returns
-            assert again.success
+            async with asyncio.timeout(LONG_S / 2):
+                while not again.success:
+                    await asyncio.sleep(0.5)
+                    (again,) = (await client.simulate(("curve", 1))).rollout_returns
             assert dict(again.aggregated_metrics) == dict(first.aggregated_metrics)
             assert open_channels() == 1
         await stage.__aexit__(None, None, None)
@@ -459,7 +477,7 @@ def test_a_driver_that_nobody_is_at_is_named_soon(tmp_path: Path) -> None:
 def test_a_uuid_that_is_under_way_and_one_request_too_many_are_refused(tmp_path: Path) -> None:
     async def body() -> None:
         async with (
-            driver(Slow(0.05)) as (watched, port),
+            driver(Held()) as (watched, port),
             daemon(tmp_path, requests=1) as (_, client),
         ):
             first = client.simulate(("curve", 1, ["mine"]), drivers=(port,))
@@ -468,7 +486,7 @@ def test_a_uuid_that_is_under_way_and_one_request_too_many_are_refused(tmp_path:
             assert (code, "under way" in words) == (StatusCode.RESOURCE_EXHAUSTED, True)
             first.cancel()
         async with (
-            driver(Slow(0.05)) as (watched, port),
+            driver(Held()) as (watched, port),
             daemon(tmp_path) as (_, client),
         ):
             first = client.simulate(("curve", 1, ["mine"]), drivers=(port,))
@@ -498,13 +516,13 @@ def test_a_scene_that_cannot_be_run_fails_its_rollouts_alone(tmp_path: Path) -> 
 
 
 def test_a_policy_that_breaks_its_contract_fails_its_rollout(tmp_path: Path) -> None:
-    class Broken(Slow):
+    class Broken(Held):
         async def plan(self, observation: Any) -> Any:
             raise RuntimeError("no idea")
 
     async def body() -> None:
         async with (
-            driver(Broken(0.0)) as (_, port),
+            driver(Broken()) as (_, port),
             daemon(tmp_path) as (_, client),
         ):
             reply = await client.simulate(("curve", 1), drivers=(port,))
@@ -516,7 +534,11 @@ def test_a_policy_that_breaks_its_contract_fails_its_rollout(tmp_path: Path) -> 
     run(body())
 
 
-def test_information_names_scenes_versions_and_capacities(tmp_path: Path) -> None:
+def test_information_names_scenes_versions_and_capacities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omniloop.runner.daemon._LOADING_S", LONG_S)
+
     async def body() -> None:
         async with daemon(tmp_path, "policy=remote", "run.concurrency=3") as (_, client):
             info = await client.call("get_runtime_info", Empty())

@@ -1,10 +1,11 @@
-"""Calls of a server as by a client that is not of this project, and servers in threads."""
+"""Calls of a server as by a client that is not of this project, servers in threads, and ports."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, TypeVar
@@ -39,6 +40,29 @@ def called(servicer: Servicer, *calls: tuple[str, Any]) -> list[Any]:
         return replies
 
     return asyncio.run(run())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what must come, however busy the machine is.
+
+    Raises:
+        TimeoutError: it does not come.
+    """
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@contextmanager
+def held_port() -> Iterator[int]:
+    """A port of 127.0.0.1 where nobody listens but a server that is told of it.
+
+    A plain free port may be anybody's before its server has started, or after it has died.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC's servers do
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 @contextmanager

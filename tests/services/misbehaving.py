@@ -40,7 +40,8 @@ MAIN = {
     "omnidreams": "render_video_chunk",
     "nurec": "render_rgb",
 }
-HUGE_BYTES = 200 * MIB
+HUGE_BYTES = 112 * MIB
+"""More than any client of ours takes unless it is told to."""
 NAN = float("nan")
 STARTS_ANEW = 75
 """The exit code of a server that wants to be started again, without faults."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from omniloop.services.asl_file import MAX_ENTRY_BYTES, AslReader, AslWriter, en
 from omniloop.services.protos.common_pb2 import Empty
 from omniloop.services.protos.egodriver_pb2 import DriveRequest
 from omniloop.services.protos.logging_pb2 import ActorPoses, LogEntry, RolloutMetadata
+from tests.memory import traced_peak
 
 METADATA = RolloutMetadata(session_metadata=RolloutMetadata.SessionMetadata(scene_id="a"))
 REQUEST = DriveRequest(session_uuid="u", time_now_us=5)
@@ -105,12 +105,10 @@ def test_a_length_beyond_the_file_is_a_cut_and_takes_no_memory(tmp_path: Path) -
     path = tmp_path / "long.asl"
     path.write_bytes(GOLDEN[:11] + struct.pack(">I", 4_000_000_000) + b"\x22" * 100)
     reader = AslReader(path)
-    tracemalloc.start()
-    assert len(list(reader)) == 1
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    with traced_peak() as peak:
+        assert len(list(reader)) == 1
     assert "cut off at byte 11 of 115" in reader.problem
-    assert peak < 1 << 20
+    assert peak.size < 64 << 20  # whatever else goes on in this process; 4 GB are declared
 
 
 def test_an_entry_longer_than_any_is_not_read_even_where_the_file_has_it(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from omniloop.configs.compose import compose
 from omniloop.runlog import messages as topics
 from omniloop.runlog.digest import digest_run
@@ -66,7 +68,7 @@ def served(kinds: tuple[str, ...], *settings: str) -> Iterator[dict[str, str]]:
             process.send_signal(signal.SIGTERM)
         codes = {}
         for kind, process in processes.items():
-            _, said = process.communicate(timeout=60)
+            _, said = process.communicate(timeout=120)
             codes[kind] = (process.returncode, said)
         assert {kind: code for kind, (code, _) in codes.items()} == dict.fromkeys(kinds, 0), codes
 
@@ -88,6 +90,7 @@ def simulated(log: Path) -> list[tuple[str, int, bytes]]:
     ]
 
 
+@pytest.mark.timeout(900)  # a dozen runs
 def test_rollouts_give_the_same_bytes_embedded_and_with_services_behind_grpc(
     tmp_path: Path,
 ) -> None:

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -38,26 +37,22 @@ from omniloop.runner.run import execute
 from omniloop.services.driver_server import EgodriverServicer
 from omniloop.services.driver_spec import CONTRACT_KEY
 from omniloop.services.rpc import Caller
+from tests.services.calling import held_port
 from tests.services.driver_peers import Watching, listening, served_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(sys.executable).with_name("carla-driver-interface")
 OMNILOOP = Path(sys.executable).with_name("omniloop")
-START_S = 60.0
+START_S = END_S = 120.0
+pytestmark = pytest.mark.timeout(600)
 
 if not PROGRAM.exists():
     pytest.skip("carla-driver-interface is not installed", allow_module_level=True)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
-def process(*command: str, port: int, log: Path) -> Iterator[str]:
-    """A server process; yields its address once it accepts connections."""
+def process(*command: str, log: Path) -> Iterator[str]:
+    """A server process on a free port; yields its address as it tells it."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with log.open("wb") as out:
         running = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
@@ -66,28 +61,26 @@ def process(*command: str, port: int, log: Path) -> Iterator[str]:
         while True:
             assert running.poll() is None, log.read_text()
             assert time.monotonic() < deadline, f"not ready: {log.read_text()}"
-            try:
-                socket.create_connection(("127.0.0.1", port), 1.0).close()
+            told = re.search(r" (127\.0\.0\.1:[1-9]\d*) ", log.read_text())
+            if told is not None:
                 break
-            except OSError:
-                time.sleep(0.05)
-        yield f"127.0.0.1:{port}"
+            time.sleep(0.05)
+        yield told[1]
     finally:
         running.send_signal(signal.SIGTERM)
         try:
-            assert running.wait(20.0) in (0, -signal.SIGTERM)
+            assert running.wait(END_S) in (0, -signal.SIGTERM)
         finally:
             running.kill()
 
 
 def process_of(policy: str, mode: str, folder: Path) -> Any:
     """carla-driver-interface's server, as its user starts it."""
-    port = free_port()
     command = (
         str(PROGRAM), "serve", "--policy", policy, "--mode", mode, "--host", "127.0.0.1",
-        "--port", str(port),
+        "--port", "0",
     )  # fmt: skip
-    return process(*command, port=port, log=folder / "driver.log")
+    return process(*command, log=folder / "driver.log")
 
 
 def run(folder: Path, address: str, *settings: str) -> list[tuple[RolloutResult, RolloutRecord]]:
@@ -158,7 +151,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
         drivers = {key: next(addresses) for key in DRIVERS}
         yield Farm(drivers, {key: (next(addresses), seen[key]) for key in CONVENTIONS})
         running.send_signal(signal.SIGTERM)
-        assert running.wait(20.0) == 0
+        assert running.wait(END_S) == 0
     finally:
         running.kill()
         running.wait()
@@ -233,8 +226,8 @@ def test_it_holds_several_rollouts_at_once(tmp_path: Path) -> None:
 
 
 def test_nobody_at_the_address_is_found_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing answers at"):
-        run(tmp_path, f"127.0.0.1:{free_port()}", "policy.connect_timeout_s=0.3")
+    with held_port() as port, pytest.raises(ConfigError, match="nothing answers at"):
+        run(tmp_path, f"127.0.0.1:{port}", "policy.connect_timeout_s=0.3")
     assert not (tmp_path / "run").exists()
 
 
@@ -248,16 +241,15 @@ async def demo(address: str, steps: int) -> dict[str, float]:
         str(PROGRAM), "demo", "--driver", address, "--steps", str(steps), *small,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    out, errors = await asyncio.wait_for(running.communicate(), 60.0)
+    out, errors = await asyncio.wait_for(running.communicate(), 300.0)
     assert running.returncode == 0, errors.decode()
     rows = re.findall(r"^(\w[\w ]*?)\s*: ([-+.\d]+)", out.decode(), re.MULTILINE)
     return {name: float(number) for name, number in rows}
 
 
 def test_its_demo_drives_a_policy_that_omniloop_serves(tmp_path: Path) -> None:
-    port = free_port()
-    command = (str(OMNILOOP), "serve", "policy", "policy=route_follower", "--port", str(port))
-    with process(*command, port=port, log=tmp_path / "serve.log") as address:
+    command = (str(OMNILOOP), "serve", "policy", "policy=route_follower", "--port", "0")
+    with process(*command, log=tmp_path / "serve.log") as address:
         said = asyncio.run(demo(address, steps=100))
     assert said["steps"] == 100
     assert said["max lateral offset"] < 0.05

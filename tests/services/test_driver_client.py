@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pickle
 import warnings
@@ -31,6 +32,7 @@ from omniloop.services.driver_spec import AVAILABLE_KEY, CONTRACT_KEY
 from omniloop.services.rpc import VERSION_KEY, Caller, Refusal
 from omniloop.services.serving import Listening, Servicer, start_server
 from omniloop.services.session_times import TIMES_KEY
+from tests.services.calling import until
 from tests.services.driver_peers import ScriptedDriver, reply_from, reply_of
 
 SCENE = EmbeddedScenes().load("straight_road")
@@ -235,9 +237,10 @@ def test_ego_and_route_that_were_sent_ahead_are_not_sent_again() -> None:
             await client.connect()
             session = await client.open(session_of(), ())
             session.anticipate(NOW_US, observation.ego, route)
-            async with asyncio.timeout(30):  # they are on their way without a plan being asked
-                while not driver.of("submit_route"):
-                    await asyncio.sleep(0.005)
+            # They are on their way without a plan being asked.
+            await until(
+                lambda: driver.of("submit_route") and driver.of("submit_egomotion_observation")
+            )
             await session.plan(observation)
             await session.close()
         finally:
@@ -266,9 +269,12 @@ def test_what_was_sent_ahead_is_given_up_when_no_plan_follows() -> None:
             await client.disconnect()
             await server.stop(None)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a coroutine that nobody awaits
+    gc.collect()  # what other tests left
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         asyncio.run(run())
+        gc.collect()
+    assert not [w for w in told if "never awaited" in str(w.message)]
     assert driver.of("close_session")
 
 
@@ -451,22 +457,25 @@ def test_an_unusable_plan_names_the_driver_the_rollout_and_the_time() -> None:
 
 
 class Fails(ScriptedDriver):
-    """Fails in one method; may hang in others."""
+    """Fails in one method, once `others` calls hang in others."""
 
-    def __init__(self, method: str, code: StatusCode, hangs: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, method: str, code: StatusCode, hangs: tuple[str, ...] = (), others: int = 0
+    ) -> None:
         super().__init__()
-        self.fails, self.code, self.hangs = method, code, hangs
-        self.cancelled = 0
+        self.fails, self.code, self.hangs, self.others = method, code, hangs, others
+        self.hanging = self.cancelled = 0
 
     async def answer(self, method: str, request: Any, caller: Caller) -> Any:
         if method in self.hangs:
+            self.hanging += 1
             try:
-                await asyncio.sleep(60)
+                await asyncio.sleep(3600)
             except asyncio.CancelledError:
                 self.cancelled += 1
                 raise
         if method == self.fails:
-            await asyncio.sleep(0.05)
+            await until(lambda: self.hanging == self.others)
             raise Refusal(self.code, "out of order")
         return await super().answer(method, request, caller)
 
@@ -490,7 +499,7 @@ def test_the_address_is_free_again_whatever_fails(
         try:
             for _ in range(2):
                 with pytest.raises(kind, match="out of order") as caught:
-                    await asyncio.wait_for(one(client), 30)
+                    await asyncio.wait_for(one(client), 60)
                 assert f"policy.{method}" in caught.value.where
         finally:
             await client.disconnect()
@@ -509,7 +518,7 @@ def test_the_address_is_free_again_whatever_fails(
 def test_when_one_observation_fails_no_other_call_is_left_behind() -> None:
     driver = Fails(
         "submit_egomotion_observation", StatusCode.INVALID_ARGUMENT,
-        hangs=("submit_image_observation",),
+        hangs=("submit_image_observation",), others=2,
     )  # fmt: skip
     frames = {"a": (frame("a", NOW_US - 50_000), frame("a", NOW_US))}
 
@@ -519,9 +528,8 @@ def test_when_one_observation_fails_no_other_call_is_left_behind() -> None:
         try:
             session = await client.open(session_of(), (default_camera(),))
             with pytest.raises(PolicyError, match="out of order"):
-                await asyncio.wait_for(session.plan(observed(frames=frames)), 30)
-            await asyncio.sleep(0.05)
-            assert driver.cancelled == 2
+                await asyncio.wait_for(session.plan(observed(frames=frames)), 60)
+            await until(lambda: driver.cancelled == 2)
             assert driver.of("drive") == []
         finally:
             await client.disconnect()

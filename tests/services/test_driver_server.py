@@ -27,7 +27,8 @@ from omniloop.services.driver_server import EgodriverServicer
 from omniloop.services.driver_spec import CONTRACT_KEY, SPEC_KEY, spec_from_json
 from omniloop.services.protos import egodriver_pb2 as pb
 from omniloop.services.protos.common_pb2 import Empty
-from omniloop.services.rpc import VERSION_KEY
+from omniloop.services.rpc import VERSION_KEY, Caller
+from tests.services.calling import until
 from tests.services.driver_peers import (
     UNIT,
     Client,
@@ -435,31 +436,47 @@ def test_what_is_no_plan_is_said() -> None:
 
 
 def test_calls_of_one_session_follow_one_another() -> None:
-    running: list[int] = []
+    order: list[str] = []
 
     class Slow(Watching):
         async def plan(self, observation: Observation) -> Plan:  # type: ignore[override]
-            running.append(1)
-            assert sum(running) == 1
-            await asyncio.sleep(0.02)
-            running.append(-1)
+            order.append(f"plan {observation.time_us}")
+            await gate.wait()
+            await asyncio.sleep(0)  # whoever does not wait for its turn has it now
+            order.append(f"planned {observation.time_us}")
             return straight(observation)
 
         def close(self) -> None:
-            assert sum(running) == 0
+            order.append("close")
             super().close()
 
-    policy = Slow()
+    class Noted(EgodriverServicer):
+        async def answer(self, method: str, request: Any, caller: Caller) -> Any:
+            arrived.append(method)
+            return await super().answer(method, request, caller)
+
+    arrived: list[str] = []
+    gate = asyncio.Event()
+    servicer = served_policy(Slow())
+    servicer.__class__ = Noted
 
     async def script(client: Client) -> list[Any]:
         await client.start()
         await client.ego([0], [1.0])
-        return await asyncio.gather(client.drive(1), client.drive(2), client.close(), client.drive(3), return_exceptions=True)  # fmt: skip
+        waiting = []
+        for send in (
+            lambda: client.drive(1), lambda: client.drive(2), client.close, lambda: client.drive(3),
+        ):  # fmt: skip
+            before = len(arrived)
+            waiting.append(asyncio.ensure_future(send()))
+            await until(lambda before=before: len(arrived) > before)
+        gate.set()
+        return await asyncio.gather(*waiting, return_exceptions=True)
 
-    replies = talk(served_policy(policy), script)
+    replies = talk(servicer, script)
     assert [len(r.trajectory.poses) > 0 for r in replies[:2]] == [True, True]
     assert replies[3].code() is StatusCode.NOT_FOUND
-    assert policy.closed == 1
+    assert order == ["plan 1", "planned 1", "plan 2", "planned 2", "close"]
 
 
 def test_a_foreign_runtime_gets_samples_but_no_bytes_that_it_would_unpickle() -> None:

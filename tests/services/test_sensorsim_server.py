@@ -36,7 +36,7 @@ from omniloop.services.sensorsim_server import SensorsimServicer
 from omniloop.services.sensorsim_world import render_request
 from omniloop.services.serving import Servicer
 from omniloop.services.shelf import SceneShelf
-from tests.services.calling import hosted
+from tests.services.calling import hosted, until
 from tests.services.driver_peers import listening
 from tests.services.sensorsim_stage import (
     JPEG,
@@ -290,7 +290,7 @@ class Fixed:
     image = JPEG
 
     def __init__(self) -> None:
-        self.opened = self.closed = self.clashes = 0
+        self.opened = self.closed = self.clashes = self.drawing = 0
         self.gate = threading.Event()
         self.gate.set()
 
@@ -309,6 +309,7 @@ class FixedSession:
             self._plugin.clashes += 1
             raise AssertionError("two calls at once")
         try:
+            self._plugin.drawing += 1
             self._plugin.gate.wait(60)
         finally:
             self._busy.release()
@@ -372,10 +373,10 @@ def test_a_call_that_is_given_up_keeps_its_session_until_it_is_drawn() -> None:
 
     async def run() -> None:
         given_up = asyncio.create_task(servicer.answer("render_rgb", asked(scene()), Caller()))
-        await asyncio.sleep(0.05)
+        await until(lambda: plugin.drawing == 1)
         given_up.cancel()
         other = asyncio.create_task(servicer.answer("render_rgb", asked(scene()), Caller()))
-        await asyncio.sleep(0.05)
+        await until(lambda: plugin.drawing == 2)
         assert (plugin.opened, plugin.closed) == (2, 0)
         plugin.gate.set()
         await other
@@ -567,11 +568,8 @@ def test_rollouts_on_a_server_have_the_digests_of_those_in_one_process_and_look_
 
 def test_a_server_that_stops_fails_its_rollouts_as_infrastructure(tmp_path: Any) -> None:
     class Stopping(SensorsimServicer):
-        frames = 0
-
         async def render_rgb(self, request: Any, caller: Caller) -> Any:
-            self.frames += 1
-            if self.frames > 20:
+            if request.frame_end_us > 650_000:  # frames of one decision arrive in any order
                 raise Refusal(StatusCode.UNAVAILABLE, "going away")
             return await super().render_rgb(request, caller)
 

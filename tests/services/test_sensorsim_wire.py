@@ -22,6 +22,7 @@ from omniloop.services.rpc import Caller, Refusal
 from omniloop.services.sensorsim_client import NuRec
 from omniloop.services.sensorsim_images import image_size
 from omniloop.services.sensorsim_requests import RequestWriter
+from tests.services.calling import until
 from tests.services.sensorsim_stage import (
     END_US,
     JPEG,
@@ -220,13 +221,21 @@ def test_aggregated_reads_the_images_in_the_order_asked() -> None:
     assert servicer.calls["render_aggregated"] == 1
 
 
-def test_the_frames_of_a_request_cost_one_render_not_three() -> None:
-    servicer = Scripted(render_s=0.05)
+def test_the_frames_of_a_request_are_rendered_at_once_not_one_after_another() -> None:
+    class Together(Scripted):
+        """Answers none before three are there."""
+
+        async def render_rgb(self, request: Any, caller: Caller) -> Any:
+            await barrier.wait()
+            return await super().render_rgb(request, caller)
+
+    barrier, servicer = asyncio.Barrier(3), Together()
     request = frames(scene(), [(0, t, t) for t in (33_333, 66_666, 100_000)])
-    began = time.perf_counter()
-    rendered(servicer, scene(), (camera(),), request, request, request, request)
-    assert servicer.together == 3
-    assert time.perf_counter() - began < 4 * 3 * 0.05
+    results = rendered(
+        servicer, scene(), (camera(),), request, request, timeouts_s={"render_rgb": 60.0}
+    )
+    assert [r.images for r in results] == [(JPEG,) * 3] * 2
+    assert servicer.calls["render_rgb"] == 6
 
 
 def test_a_server_without_batches_is_asked_singly_from_then_on() -> None:
@@ -341,17 +350,24 @@ def test_the_delays_between_attempts_are_those_of_the_config() -> None:
     rendered(
         servicer, scene(), (camera(),), frames(scene(), [(0, 0, 0)]), retry_delays_s=(0.05, 0.15)
     )
-    assert time.perf_counter() - began > 0.2
+    assert time.perf_counter() - began > 0.2  # a busy machine only makes it longer
     rule = create("renderer", "nurec", {"address": "h:1"})._manners.retry
     assert rule.delays_s == (0.5, 2.0)
 
 
 def test_a_render_that_outlasts_its_deadline_is_not_asked_for_again() -> None:
-    servicer = Scripted(render_s=1.0)
-    request = frames(scene(), [(0, 0, 0)])
-    with pytest.raises(TransientError, match=r"did not answer render_rgb within 0\.05 s"):
-        rendered(servicer, scene(), (camera(),), request, timeouts_s={"render_rgb": 0.05})
-    assert servicer.calls["render_rgb"] == 1
+    info = session_of(scene())
+
+    async def run() -> None:
+        async with connected(Scripted(render_s=3600.0), timeouts_s={"render_rgb": 0.05}) as client:
+            session = await client.open(info, (camera(),))
+            with pytest.raises(TransientError, match=r"did not answer render_rgb within 0\.05 s"):
+                await session.render(frames(scene(), [(0, 0, 0)]))
+
+    asyncio.run(run())
+    # As the client counts: the deadline may pass before the server hears of the call.
+    asked = info.call.stats["renderer.render_rgb"]
+    assert (asked.calls, asked.retries) == (1, 0)
 
 
 def test_renders_may_take_five_minutes_and_the_rest_half_of_one() -> None:
@@ -362,26 +378,27 @@ def test_renders_may_take_five_minutes_and_the_rest_half_of_one() -> None:
 
 
 def test_a_failed_frame_ends_the_calls_for_the_others() -> None:
+    begun: list[int] = []
     ended: list[int] = []
 
     class Slow(Scripted):
         async def render_rgb(self, request: Any, caller: Caller) -> Any:
             if request.frame_start_us == 0:
-                await asyncio.sleep(0.05)
+                await until(lambda: len(begun) == 2)
                 raise Refusal(StatusCode.INTERNAL, "out of memory")
+            begun.append(request.frame_start_us)
             try:
-                await asyncio.sleep(30.0)
+                await asyncio.sleep(3600.0)
             finally:
                 ended.append(request.frame_start_us)
 
     async def run() -> None:
         async with connected(Slow()) as client:
             session = await client.open(session_of(scene()), (camera(),))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 with pytest.raises(ServiceError, match="out of memory"):
                     await session.render(frames(scene(), [(0, t, t) for t in (0, 50_000, 100_000)]))
-                while len(ended) < 2:
-                    await asyncio.sleep(0.01)
+            await until(lambda: len(ended) == 2)
             assert open_channels() == 1
             await session.close()
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import trustme
+from grpc import StatusCode
 
 from omniloop.core import geometry
 from omniloop.core.calls import CallFunnel, RetryRule
@@ -31,7 +32,7 @@ from omniloop.services.ground_client import RemoteGround
 from omniloop.services.ground_server import PhysicsServicer
 from omniloop.services.protos import physics_pb2 as pb
 from omniloop.services.protos.common_pb2 import AvailableScenesReturn, Empty, VersionId
-from omniloop.services.rpc import MIB, Caller
+from omniloop.services.rpc import MIB, Caller, Refusal
 from omniloop.services.serving import Listening, start_server
 from omniloop.services.shelf import SceneShelf
 
@@ -48,7 +49,7 @@ def flat() -> PhysicsServicer:
 
 class Hung(PhysicsServicer):
     async def get_available_scenes(self, request: Any, caller: Caller) -> Any:
-        await asyncio.sleep(60)
+        await asyncio.sleep(3600)
 
 
 class Unsteady(PhysicsServicer):
@@ -59,7 +60,7 @@ class Unsteady(PhysicsServicer):
     async def get_available_scenes(self, request: Any, caller: Caller) -> Any:
         self.calls += 1
         if self.calls < 3:
-            await asyncio.sleep(60)
+            raise Refusal(StatusCode.UNAVAILABLE, "just starting")
         return AvailableScenesReturn(scene_ids=["*"])
 
 
@@ -119,19 +120,25 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: str(folder / f"{name}.pem") for name in files}
 
 
-def ground_over_tls(port: int, **tls: str) -> RemoteGround:
-    return RemoteGround(f"localhost:{port}", tls=tls, connect_timeout_s=2.0)
+NEVER_S = 1.0
+"""How long first contact is waited for that never comes about."""
+
+
+def ground_over_tls(port: int, connect_timeout_s: float = 60.0, **tls: str) -> RemoteGround:
+    return RemoteGround(f"localhost:{port}", tls=tls, connect_timeout_s=connect_timeout_s)
 
 
 def ground_without_tls(port: int) -> RemoteGround:
-    return RemoteGround(f"localhost:{port}", connect_timeout_s=1.0)
+    return RemoteGround(f"localhost:{port}", connect_timeout_s=NEVER_S)
 
 
 def test_an_encrypted_service_is_called_by_who_trusts_it(pem: dict[str, str]) -> None:
     listening = Listening(tls_cert=pem["server_cert"], tls_key=pem["server_key"])
     assert with_server(flat(), lambda p: correct(ground_over_tls(p, ca=pem["ca"])), listening) == 1
     with pytest.raises(ConfigError, match="nothing answers"):
-        with_server(flat(), lambda p: correct(ground_over_tls(p, ca=pem["other_ca"])), listening)
+        with_server(
+            flat(), lambda p: correct(ground_over_tls(p, NEVER_S, ca=pem["other_ca"])), listening
+        )
     with pytest.raises(ConfigError, match="nothing answers"):
         with_server(flat(), lambda p: correct(ground_without_tls(p)), listening)
 
@@ -145,7 +152,9 @@ def test_a_server_that_asks_for_certificates_turns_strangers_away(pem: dict[str,
     assert with_server(flat(), lambda p: correct(ground_over_tls(p, **known)), listening) == 1
     for wrong in ({"ca": pem["ca"]}, strange):
         with pytest.raises(OmniloopError):
-            with_server(flat(), lambda p, w=wrong: correct(ground_over_tls(p, **w)), listening)
+            with_server(
+                flat(), lambda p, w=wrong: correct(ground_over_tls(p, NEVER_S, **w)), listening
+            )
 
 
 @pytest.mark.parametrize(
@@ -173,7 +182,8 @@ def test_a_server_needs_both_its_files(pem: dict[str, str]) -> None:
 
 def test_a_large_message_passes_and_a_larger_one_names_the_setting() -> None:
     boxes_over_4_mib, boxes_over_1_mib = 54_000, 14_000
-    use = lambda p: correct(RemoteGround(f"127.0.0.1:{p}"), boxes_over_4_mib)  # noqa: E731
+    patient = {"ground_intersection": 150.0}  # so many boxes take seconds
+    use = lambda p: correct(RemoteGround(f"127.0.0.1:{p}", timeouts_s=patient), boxes_over_4_mib)  # noqa: E731
     server = Weighing(as_service("ground", create("ground", "flat", {})), SceneShelf(EmbeddedScenes()))  # fmt: skip
     assert with_server(server, use) == boxes_over_4_mib
     assert server.request_bytes > 4 * MIB  # where gRPC stops on its own
@@ -214,7 +224,7 @@ def test_a_passing_cause_is_tried_again_and_counted() -> None:
     rule = RetryRule((0.01, 0.01), lambda error: isinstance(error, TransientError))
 
     async def use(port: int) -> Any:
-        return await connection_to(port, 0.1).call(
+        return await connection_to(port, 60.0).call(
             "get_available_scenes", Empty(), funnel, retry=rule
         )
 
@@ -368,7 +378,7 @@ def test_a_setting_of_the_wrong_kind_is_named(settings: dict[str, Any], said: st
 def test_a_scene_that_the_server_lacks_is_a_scene_error() -> None:
     async def use(port: int) -> Any:
         request = pb.PhysicsGroundIntersectionRequest(scene_id="nowhere")
-        return await connection_to(port, 1.0).call("ground_intersection", request, CallFunnel("s"))
+        return await connection_to(port, 60.0).call("ground_intersection", request, CallFunnel("s"))
 
     with pytest.raises(SceneError, match="Unknown scene 'nowhere'"):
         with_server(flat(), use)

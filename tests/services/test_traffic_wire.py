@@ -119,7 +119,7 @@ def with_client(
 ) -> Any:
     async def run() -> Any:
         server, port = await start_server([servicer], Listening())
-        client = RemoteTraffic(f"127.0.0.1:{port}", timeouts_s={"simulate": 5.0}, **settings)
+        client = RemoteTraffic(f"127.0.0.1:{port}", **settings)
         try:
             await client.connect()
             return await use(client)

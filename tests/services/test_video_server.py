@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +43,7 @@ from tests.orchestrator.harness import (  # fmt: skip
     NoGround,
     ReplayTraffic,
 )
+from tests.services.calling import until
 from tests.services.video_stage import (
     FRONT,
     HEIGHT,
@@ -261,28 +262,43 @@ def test_a_session_that_nobody_calls_is_ended() -> None:
 
 
 def test_drawing_does_not_keep_other_calls_waiting_but_those_of_its_session() -> None:
-    class Slow(Painter):
-        def render(self, request: RenderRequest) -> RenderResult:
-            time.sleep(0.3)
-            return super().render(request)
+    gate = threading.Event()
 
-    async def act(client: OmniDreams) -> tuple[float, list[int]]:
+    class Slow(Painter):
+        """Draws until the gate is opened."""
+
+        closed = 0
+
+        def render(self, request: RenderRequest) -> RenderResult:
+            result = super().render(request)
+            gate.wait(120)
+            assert not self.closed
+            return result
+
+        def close(self) -> None:
+            self.closed += 1
+
+    async def act(client: OmniDreams) -> int:
         session = await client.open(session_of(scene()), (FRONT,))
         drawing = asyncio.ensure_future(session.render(chunk(scene(), 0)))
-        await asyncio.sleep(0.1)
-        began = time.perf_counter()
-        await client.connect()
-        took = time.perf_counter() - began
-        assert not drawing.done()
-        closing = asyncio.ensure_future(session.close())
+        try:
+            await until(lambda: painter.requests)
+            await asyncio.wait_for(client.connect(), 60)
+            assert not drawing.done()
+            closing = asyncio.ensure_future(session.close())
+            await until(lambda: "close_session" in server.asked)
+            await client.connect()  # whatever the server did at once is done by now
+            assert not painter.closed
+        finally:
+            gate.set()
         first = await drawing
         await closing
-        return took, [len(first.images)]
+        return len(first.images)
 
-    server = WorldModelServicer(as_service("renderer", Slow(PER_FRAME)))
-    took, counts = with_client(server, act)
-    assert took < 0.15
-    assert counts == [5]
+    painter = Slow(PER_FRAME)
+    server = Recording(as_service("renderer", painter))
+    assert with_client(server, act) == 5
+    assert painter.closed == 1
 
 
 # --------------------------------------------------------------------------- chunks

@@ -33,6 +33,7 @@ from omniloop.services.codec import poses_from_wire, poses_to_wire
 from omniloop.services.rpc import Caller, Refusal
 from omniloop.services.video_client import OmniDreams
 from omniloop.services.video_requests import ChunkWriter
+from tests.services.calling import until
 from tests.services.video_stage import (
     FRAME_US,
     FRONT,
@@ -440,7 +441,7 @@ def test_one_session_at_a_time_is_held_at_an_address() -> None:
         assert client.capacity == 1
         first = await client.open(session_of(one), (FRONT,))
         waiting = asyncio.ensure_future(client.open(session_of(one), (FRONT,)))
-        await asyncio.sleep(0.2)
+        await until(lambda: client._pool._waiting)
         assert len(server.asked["start_session"]) == 1
         await first.close()
         await (await asyncio.wait_for(waiting, 30)).close()

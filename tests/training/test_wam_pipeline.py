@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -15,11 +16,17 @@ from omniloop.training.wam_pipeline import STATE, PipelineConfig, run_pipeline
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What the stages were told; neither collects or trains, which have tests of their own."""
+    """What the stages were told; neither collects or trains, which have tests of their own.
+
+    To collect takes a minute by a clock that else stands still.
+    """
     told: list[tuple] = []
+    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+    monkeypatch.setattr(wam_pipeline, "time", clock)
 
     def collect(work, out, config, progress=None):
         told.append(("collect", len(work), config))
+        clock.now += 60.0
         return Collected(rollouts=len(work))
 
     def train(data, out, config, progress=None, resume=False):
@@ -40,7 +47,7 @@ def test_it_collects_then_trains_with_the_time_that_is_left(tmp_path, calls):
     assert made == tmp_path / "o" / "model" / "wam.pt"
     assert [c[0] for c in calls] == ["collect", "train"]
     assert calls[0][2].most_s == pytest.approx(180.0)
-    assert calls[1][1] == pytest.approx(10, abs=0.1)
+    assert calls[1][1] == pytest.approx(9)
     state = json.loads((tmp_path / "o" / STATE).read_text())
     assert state["done"] == ["collect", "train"]
 
@@ -68,7 +75,8 @@ def test_in_dagger_rounds_the_model_drives_and_the_expert_labels(tmp_path, calls
     assert own[2].policy["driver_arguments"]["checkpoint"].endswith("wam.pt")
     assert 0 < own[1] < 60
     assert [c[2] for c in calls if c[0] == "train"] == [False, True]
-    assert calls[1][1] < calls[3][1]
+    assert calls[1][1] == pytest.approx((9 - 1) / 2)  # the first of two rounds
+    assert calls[3][1] == pytest.approx(9 - 2)
 
 
 def test_an_interrupted_training_goes_on_where_it_was(tmp_path, calls, monkeypatch):

@@ -38,6 +38,7 @@ def test_it_is_small_and_says_what_it_was_trained_with():
     assert f"{facts['sequences']:,}" in card
 
 
+@pytest.mark.timeout(900)  # some seconds of work, and a busy machine
 def test_it_drives_where_constant_velocity_does_not(tmp_path):
     assert all(is_held_out(scene) for scene in SCENES)
     seeing = scores(tmp_path, "wam", "policy=wam")

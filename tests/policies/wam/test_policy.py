@@ -343,17 +343,23 @@ def test_a_named_camera_is_checked_against_the_scene_before_a_start(weights):
         cameras_for(SCENE, policy.spec, RendererSpec(None))
 
 
-def test_a_rollout_completes_and_its_bytes_do_not_depend_on_concurrency_or_threads(
-    weights, tmp_path
-):
-    import torch
+@pytest.fixture
+def set_threads():
+    """Torch's threads, as they were once the test is over."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
+
+def test_a_rollout_completes_and_its_bytes_do_not_depend_on_concurrency_or_threads(
+    weights, tmp_path, set_threads
+):
     from omniloop.configs.compose import compose
     from omniloop.runner.run import execute
 
     digests = []
     for concurrency, threads in ((1, 1), (3, 2)):
-        torch.set_num_threads(threads)
+        set_threads(threads)
         folder = tmp_path / str(concurrency)
         config = compose([
             "policy=wam", f"policy.checkpoint={weights}", "renderer.chunk=0", "renderer.fps=5",

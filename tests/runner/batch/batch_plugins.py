@@ -12,6 +12,7 @@ from typing import Any
 
 from omniloop.core.contracts import Observation, Plan, PolicySpec, SessionInfo
 from omniloop.policies.constant_velocity import ConstantVelocityPolicy
+from tests.runner.batch.clock import watched_clock
 
 
 def once(marker: str, name: str) -> bool:
@@ -49,10 +50,21 @@ class _Misbehaving:
 
 
 class Blocks(_Misbehaving):
-    """Does not return."""
+    """Does not return, and time passes meanwhile, by the watch's clock; else none does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        watched_clock()
 
     def misbehave(self) -> None:
-        time.sleep(3600)
+        stand_still()
+
+
+def stand_still() -> None:
+    """Never return."""
+    while True:
+        watched_clock().pass_by(0.3)
+        time.sleep(0.01)
 
 
 class Dies(_Misbehaving):
@@ -63,14 +75,27 @@ class Dies(_Misbehaving):
 
 
 class NeverAnswers:
-    """A policy whose session waits for ever in rollouts of one seed."""
+    """A policy whose session waits for ever in rollouts of one seed.
 
-    def __init__(self, seed: int = 1) -> None:
+    Time passes, by the watch's clock, from when other rollouts have ended.
+
+    Args:
+        rollouts: The folder of the scene's rollouts.
+        others: How many these are.
+    """
+
+    def __init__(self, rollouts: str, others: int, seed: int = 1) -> None:
         self.spec = ConstantVelocityPolicy().spec
+        self._rollouts, self._others = Path(rollouts), others
         self._seed = seed
+        watched_clock()
 
     async def open(self, session: SessionInfo, cameras: Any) -> _Session:
-        return _Session(session.session_id.endswith(f"/{self._seed}"))
+        return _Session(self, waits=session.session_id.endswith(f"/{self._seed}"))
+
+    async def others_ended(self) -> None:
+        while len(list(self._rollouts.glob("*/result.json"))) < self._others:
+            await asyncio.sleep(0.01)
 
 
 class HangsTwice(NeverAnswers):
@@ -83,16 +108,20 @@ class HangsTwice(NeverAnswers):
 
 
 class _Session:
-    def __init__(self, waits: bool) -> None:
+    def __init__(self, policy: NeverAnswers, waits: bool) -> None:
         self._inner = ConstantVelocityPolicy()
+        self._policy = policy
         self._waits = waits
         self.blocks = False
 
     async def plan(self, observation: Observation) -> Plan:
+        if self._waits or self.blocks:
+            await self._policy.others_ended()
         if self.blocks:
-            time.sleep(3600)
-        if self._waits:
-            await asyncio.Event().wait()
+            stand_still()
+        while self._waits:
+            watched_clock().pass_by(0.3)
+            await asyncio.sleep(0.01)
         return self._inner.plan(observation)
 
     async def close(self) -> None:
@@ -121,13 +150,16 @@ class BrokenTraffic:
         raise RuntimeError("the simulator has no licence")
 
 
-class Sleeps(_Misbehaving):
-    """Takes a tenth of a second for every plan of one seed."""
+class Ponders(_Misbehaving):
+    """Takes for every plan of one seed so long by the watch's clock, by which nothing else does."""
 
-    def plan(self, observation: Observation) -> Plan:
-        if observation.session_id.endswith(f"/{self._seed}"):
-            time.sleep(0.1)
-        return self._inner.plan(observation)
+    def __init__(self, takes_s: float) -> None:
+        super().__init__()
+        self._takes_s = takes_s
+
+    def misbehave(self) -> None:
+        for seconds in (0.0, self._takes_s):  # first is seen that the plan before was made
+            watched_clock().pass_and_be_seen(seconds)
 
 
 class Cancels(_Misbehaving):
@@ -152,12 +184,12 @@ class NoLicence(_Misbehaving):
 
 
 class SlowToStart(_Misbehaving):
-    """Takes two seconds to be constructed in a worker."""
+    """Takes 4.5 s to be constructed, by the watch's clock."""
 
     def __init__(self) -> None:
         super().__init__(seed=-1)
-        if in_worker():
-            time.sleep(2.0)
+        for _ in range(5):
+            watched_clock().pass_and_be_seen(0.9)
 
 
 class Forks(_Misbehaving):
@@ -165,6 +197,8 @@ class Forks(_Misbehaving):
 
     def __init__(self, marker: str) -> None:
         super().__init__(seed=-1)
-        if in_worker() and os.fork() == 0:
-            Path(marker, f"child-{os.getpid()}").touch()
-            time.sleep(3600)
+        if in_worker():
+            child = os.fork()
+            if not child:
+                time.sleep(3600)
+            Path(marker, f"child-{child}").touch()

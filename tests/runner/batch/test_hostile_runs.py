@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import resource
@@ -21,9 +20,21 @@ from omniloop.core.errors import RunFolderError
 from omniloop.live.events import Event, RolloutEnded
 from omniloop.runlog.digest import digest_run
 from omniloop.runner.run import execute
+from tests.runner.batch.processes import LONG_S, in_session, wait_until
+
+pytestmark = pytest.mark.timeout(600)
 
 SMALL = ["renderer=none", "scenes.ids=curve", "sync.duration_s=1.0", "policy=constant_velocity"]
-COMMAND = [sys.executable, "-m", "omniloop.cli.main", "run", *SMALL, "run.name=run", "run.resume=true"]  # fmt: skip
+AS_IN_A_TERMINAL = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+from omniloop.cli.main import main
+main()
+"""
+"""A process inherits what is ignored, as SIGINT in the background and SIGHUP under nohup."""
+COMMAND = [sys.executable, "-c", AS_IN_A_TERMINAL, "run", *SMALL, "run.name=run", "run.resume=true"]  # fmt: skip
 
 
 def omniloop_run(folder: Path, *settings: str, **how: object) -> subprocess.Popen[str]:
@@ -31,24 +42,6 @@ def omniloop_run(folder: Path, *settings: str, **how: object) -> subprocess.Pope
         [*COMMAND, f"run.dir={folder}", *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, **how,  # type: ignore[call-overload]
     )  # fmt: skip
-
-
-def in_session(leader: int) -> list[int]:
-    """Processes of a session that are alive."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
-            if int(session) == leader and state != "Z":
-                found.append(int(path.parent.name))
-    return found
-
-
-def wait_until(true: Callable[[], object], seconds: float = 60.0) -> None:
-    until_s = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until_s, "it did not come to pass"
-        time.sleep(0.01)
 
 
 SmallDisk = tuple[Path, Callable[[], None], dict[str, object]]
@@ -82,12 +75,12 @@ def test_a_full_disk_under_workers_ends_the_run_cleanly_and_it_goes_on(
 ) -> None:
     disk, grow, how = small_disk
     process = omniloop_run(disk, "run.seeds=16", "run.workers=2", start_new_session=True, **how)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=LONG_S)
     assert process.returncode == 1
     assert "cannot be written" in told
     assert "free some space" in told
     assert "Traceback" not in told
-    wait_until(lambda: not in_session(process.pid), 5)
+    wait_until(lambda: not in_session(process.pid))
     grow()
     settings = [*SMALL, "run.name=run", "run.seeds=16", "run.workers=1"]
     finished = execute(compose([*settings, f"run.dir={disk}", "run.resume=true"]))
@@ -108,14 +101,14 @@ def test_a_signal_to_all_of_a_terminals_processes_leaves_none_behind(
     for _ in range(times):
         os.killpg(process.pid, number)
         time.sleep(0.02)
-    out, told = process.communicate(timeout=60)
+    out, told = process.communicate(timeout=LONG_S)
     if times == 1:  # the second one ends even the end
         assert process.returncode == 1
         assert "go on with run.name=run run.resume=true" in told
         assert "Traceback" not in told
         assert "is replaced" not in out
     assert process.returncode != 0
-    wait_until(lambda: not in_session(process.pid), 5)
+    wait_until(lambda: not in_session(process.pid))
 
 
 def test_a_reader_that_closes_the_pipe_ends_the_run(tmp_path: Path) -> None:
@@ -124,9 +117,9 @@ def test_a_reader_that_closes_the_pipe_ends_the_run(tmp_path: Path) -> None:
     assert process.stderr is not None
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=LONG_S) == 1
     process.stderr.close()
-    wait_until(lambda: not in_session(process.pid), 5)
+    wait_until(lambda: not in_session(process.pid))
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])
@@ -143,7 +136,10 @@ def test_a_run_whose_folder_is_taken_away_ends_and_makes_no_half_of_one(
                     (tmp_path / "run").mkdir()
                     (tmp_path / "run" / ".lock").touch()
 
-    settings = ["run.name=run", f"run.dir={tmp_path}", f"run.workers={workers}", "run.seeds=20"]
+    settings = [
+        "run.name=run", f"run.dir={tmp_path}", f"run.workers={workers}", "run.seeds=20",
+        "run.concurrency=2",
+    ]  # fmt: skip
     with pytest.raises(RunFolderError, match=r"was removed or replaced|cannot be"):
         execute(compose([*SMALL, *settings]), (Removes(),))
     assert not (tmp_path / "run" / "metrics.parquet").exists()

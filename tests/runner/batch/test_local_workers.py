@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,13 +15,19 @@ from omniloop.core.errors import ConfigError, ServiceError
 from omniloop.live.events import Event, RolloutEnded, RolloutStarted, WorkerLost
 from omniloop.runlog.folder import RunFolder
 from omniloop.runner.assemble import Setup, assemble
-from omniloop.runner.batch import local
+from omniloop.runner.batch import inline, local, rollouts
 from omniloop.runner.batch.engine import Batch, Request, Rules
 from omniloop.runner.batch.executor import Source
 from omniloop.runner.batch.inline import Inline
 from omniloop.runner.batch.local import LocalWorkers
-from omniloop.runner.job import Job
+from omniloop.runner.batch.rollouts import Rollouts
+from omniloop.runner.batch.worker_core import WorkerCore
+from omniloop.runner.job import Job, Order
 from omniloop.runner.run import Finished, execute
+from tests.runner.batch.clock import Clock
+from tests.runner.batch.processes import LONG_S, is_dead, wait_until, workers_of
+
+pytestmark = pytest.mark.timeout(600)
 
 PLUGINS = "tests.runner.batch.batch_plugins"
 SMALL = ["renderer=none", "scenes.ids=curve", "sync.duration_s=1.0", "policy=constant_velocity"]
@@ -46,22 +50,42 @@ def run(folder: Path, *settings: str, told: Told | None = None) -> Finished:
     return execute(config, () if told is None else (told,))
 
 
-def workers() -> list[int]:
-    children = Path(f"/proc/{os.getpid()}/task/{threading.main_thread().native_id}/children")
-    pids = [int(pid) for pid in children.read_text().split()]
-    return [p for p in pids if b"batch.worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
+class AtItsNext(Told):
+    """Does something to the process of the worker that ended a rollout first, as it is given another.
 
+    It has not been sent the other then, so that it cannot end it.
+    """
 
-def is_dead(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+    def __init__(
+        self, do: Callable[[int], None], act: Callable[[Event], None] = lambda _: None
+    ) -> None:
+        super().__init__(act)
+        self._do = do
+        self._first = ""
+        self.pid: int | None = None
+
+    def tell(self, event: Event) -> None:
+        super().tell(event)
+        if isinstance(event, RolloutEnded):
+            self._first = self._first or event.worker
+        elif isinstance(event, RolloutStarted) and event.worker == self._first and not self.pid:
+            self.pid = workers_of(os.getpid())[int(event.worker.rpartition("-")[2]) - 1]
+            self._do(self.pid)
 
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
     return assemble(compose(SMALL))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """What the watch of this process goes by."""
+    found = Clock()
+    for module in (rollouts, inline):
+        monkeypatch.setattr(module, "time", found)
+    monkeypatch.setattr(rollouts, "_TICK_S", 0.001)
+    return found
 
 
 def test_a_worker_that_dies_idle_is_replaced_and_costs_no_attempt(
@@ -75,14 +99,13 @@ def test_a_worker_that_dies_idle_is_replaced_and_costs_no_attempt(
         await batch.start()
         try:
             os.kill(executor.pids["worker-1"], signal.SIGKILL)
-            while executor.pids and not is_dead(executor.pids["worker-1"]):
+            while not executor._processes["worker-1"].why:  # it has been noticed
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(0.1)
             with RunFolder.acquire(tmp_path / "run") as folder:
                 jobs = [Job("curve", seed) for seed in range(3)]
                 request = Request(Source("run", setup, folder), jobs, lambda _: "", (told,))
                 batch.add(request)
-                await asyncio.wait_for(request.done, 60)
+                await asyncio.wait_for(request.done, LONG_S)
                 results = folder.find().results
             assert request.outcomes == {"completed": 3}
             return [r.attempts for r in results]
@@ -108,7 +131,7 @@ def test_a_request_cancelled_as_its_rollouts_begin_ends(
                 for _ in range(turns):
                     await asyncio.sleep(0)
                 batch.cancel(request)
-                await asyncio.wait_for(request.done, 60)
+                await asyncio.wait_for(request.done, LONG_S)
             assert batch.scheduler.idle
         finally:
             await batch.stop()
@@ -136,84 +159,89 @@ def test_a_rollout_that_a_plugin_cancels_has_failed_and_is_not_lost(
 def test_a_frozen_worker_is_killed_and_what_it_had_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_UNHEARD_S", 0.5)
-    monkeypatch.setattr(local, "_GUARD_S", 0.1)
-    frozen: list[int] = []
+    hang_s = 60
+    monkeypatch.setattr(local, "_GUARD_S", 0.05)
 
-    def freeze(event: Event) -> None:
-        if isinstance(event, RolloutEnded) and not frozen:
-            frozen.append(workers()[0])
-            os.kill(frozen[0], signal.SIGSTOP)
+    def freeze(pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(local, "_UNHEARD_S", 1.5 - hang_s)
 
-    told = Told(freeze)
+    def be_patient(event: Event) -> None:  # again: nobody else is frozen
+        if isinstance(event, WorkerLost):
+            monkeypatch.setattr(local, "_UNHEARD_S", 60.0)
+
+    told = AtItsNext(freeze, be_patient)
     finished = run(
-        tmp_path, "run.workers=2", "run.seeds=12", "run.hang_s=1", "run.retries=0", told=told
-    )
+        tmp_path, "run.workers=2", "run.concurrency=2", "run.seeds=12", f"run.hang_s={hang_s}",
+        "run.retries=0", told=told,
+    )  # fmt: skip
     lost = [name for e in told if isinstance(e, WorkerLost) for name in e.rollouts]
     failed = [r.session_id for r in finished.results if r.outcome != "completed"]
     assert len(finished.results) == 12
-    assert lost
+    assert failed
     assert set(failed) <= set(lost)  # one may have been written before
-    assert is_dead(frozen[0])
+    assert told.pid is not None
+    assert is_dead(told.pid)
 
 
-def test_plugins_that_answer_and_never_wait_do_not_hang(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("hang_s", "takes_s"), [(1, 0.4), (2, 1000.0)], ids=["slow", "stopped"])
+def test_plugins_that_answer_and_never_wait_do_not_hang_and_time_in_which_nobody_watched_is_none(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, hang_s: int, takes_s: float
+) -> None:
+    blocked: list[float] = []
+    monkeypatch.setattr(Inline, "_blocked", lambda _, late_s, orders: blocked.append(late_s))
+    began_s = clock.monotonic()
     finished = run(
-        tmp_path, "run.workers=1", "run.seeds=2", "run.hang_s=0.5", f"policy={PLUGINS}:Sleeps"
-    )
-    assert [(r.outcome, r.attempts) for r in finished.results] == [("completed", 1)] * 2
-    assert finished.results[1].timings["wall_s"] > 0.8
-
-
-def test_a_worker_that_was_stopped_for_longer_than_hang_s_goes_on(tmp_path: Path) -> None:
-    stopped: list[threading.Timer] = []
-
-    def stop(event: Event) -> None:
-        if isinstance(event, RolloutStarted) and event.seed == 1 and not stopped:
-            for pid in workers():
-                stopped.append(threading.Timer(0.4, os.kill, (pid, signal.SIGSTOP)))
-                stopped.append(threading.Timer(2.4, os.kill, (pid, signal.SIGCONT)))
-            for timer in stopped:
-                timer.start()
-
-    began_s = time.monotonic()
-    finished = run(
-        tmp_path, "run.workers=2", "run.seeds=2", "run.hang_s=1", f"policy={PLUGINS}:Sleeps",
-        told=Told(stop),
+        tmp_path, "run.workers=1", "run.concurrency=1", "run.seeds=2", f"run.hang_s={hang_s}",
+        f"policy={PLUGINS}:Ponders", f"policy.takes_s={takes_s}",
     )  # fmt: skip
-    assert time.monotonic() - began_s > 2.3
+    assert blocked == []
     assert [(r.outcome, r.attempts) for r in finished.results] == [("completed", 1)] * 2
+    assert clock.monotonic() - began_s > hang_s
 
 
 def test_a_worker_whose_child_outlives_it_is_found_dead_and_the_child_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "_GUARD_S", 0.1)
-    killed: list[int] = []
-
-    def kill(event: Event) -> None:
-        if isinstance(event, RolloutEnded) and not killed:
-            killed.append(workers()[0])
-            os.kill(killed[0], signal.SIGKILL)
-
+    told = AtItsNext(lambda pid: os.kill(pid, signal.SIGKILL))
     finished = run(
-        tmp_path, "run.workers=2", "run.seeds=6", f"policy={PLUGINS}:Forks",
-        f"policy.marker={tmp_path}", told=Told(kill),
+        tmp_path, "run.workers=2", "run.concurrency=2", "run.seeds=6", f"policy={PLUGINS}:Forks",
+        f"policy.marker={tmp_path}", told=told,
     )  # fmt: skip
     assert [r.outcome for r in finished.results] == ["completed"] * 6
+    assert any(isinstance(event, WorkerLost) for event in told)
     children = [int(path.name.partition("-")[2]) for path in tmp_path.glob("child-*")]
-    until_s = time.monotonic() + 30
-    while not all(map(is_dead, children)) and time.monotonic() < until_s:
-        time.sleep(0.01)
     assert len(children) >= 2
-    assert all(map(is_dead, children))
+    wait_until(lambda: all(map(is_dead, children)))
 
 
-def test_constructing_plugins_may_take_longer_than_hang_s(tmp_path: Path) -> None:
-    finished = run(
-        tmp_path, "run.workers=2", "run.seeds=2", "run.hang_s=1", f"policy={PLUGINS}:SlowToStart"
-    )
-    assert [(r.outcome, r.attempts) for r in finished.results] == [("completed", 1)] * 2
+def test_constructing_plugins_may_take_longer_than_hang_s(
+    setup: Setup, tmp_path: Path, clock: Clock
+) -> None:
+    blocked: list[float] = []
+    config = compose([*SMALL, f"policy={PLUGINS}:SlowToStart"])
+
+    async def fetch(scene_id: str) -> bytes:
+        return setup.bundle(scene_id)
+
+    async def main() -> str:
+        watched = Rollouts(1.0, lambda late_s, orders: blocked.append(late_s))
+        watched.start()
+        core = WorkerCore(watched)
+        try:
+            result = await core.run(
+                "run", config.model_dump_json(), tmp_path, Order(Job("curve", 0)), fetch,
+                lambda: None,
+            )  # fmt: skip
+            return result.outcome
+        finally:
+            await core.close()
+
+    began_s = clock.monotonic()
+    assert asyncio.run(main()) == "completed"
+    assert blocked == []
+    assert clock.monotonic() - began_s > 4.0
 
 
 def test_what_only_a_worker_cannot_construct_ends_the_run_with_its_words(tmp_path: Path) -> None:
@@ -225,17 +253,14 @@ def test_rollouts_that_kill_every_worker_are_recorded_when_nothing_else_is_left(
     tmp_path: Path,
 ) -> None:
     finished = run(
-        tmp_path, "run.workers=2", "run.seeds=2", "scenes.ids=curve,straight_road",
+        tmp_path, "run.workers=2", "run.seeds=[1]", "scenes.ids=curve,straight_road",
         f"policy={PLUGINS}:Dies",
     )  # fmt: skip
-    outcomes = {r.session_id: (r.outcome, r.attempts) for r in finished.results}
-    assert outcomes == {
-        "curve/0": ("completed", 1), "curve/1": ("infrastructure_failed", 3),
-        "straight_road/0": ("completed", 1), "straight_road/1": ("infrastructure_failed", 3),
-    }  # fmt: skip
-    error = finished.results[1].error
-    assert error is not None
-    assert "killed by SIGKILL" in error["what"]
+    for result in finished.results:
+        assert (result.outcome, result.attempts) == ("infrastructure_failed", 3)
+        assert result.error is not None
+        assert "killed by SIGKILL" in result.error["what"]
+    assert len(finished.results) == 2
 
 
 @pytest.mark.parametrize("kind", [RolloutStarted, RolloutEnded])

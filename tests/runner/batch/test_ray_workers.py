@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 
 import omniloop
@@ -19,11 +22,13 @@ from omniloop.configs.compose import compose
 from omniloop.core.errors import ConfigError
 from omniloop.live.events import Event, RolloutEnded, WorkerLost
 from omniloop.runlog.digest import digest_run
-from omniloop.runner.batch import ray_address
+from omniloop.runner.batch import ray_address, ray_workers
 from omniloop.runner.batch.ray_workers import RayWorkers, connect
 from omniloop.runner.run import Finished, execute
 
 ray = pytest.importorskip("ray")
+
+pytestmark = pytest.mark.timeout(900)  # a cluster starts slowly where cores are scarce
 
 SMALL = [
     "renderer=none", "scenes.ids=curve,straight_road", "sync.duration_s=1.0",
@@ -38,20 +43,37 @@ class Told(list[Event]):
         self.append(event)
 
 
+class _Slow:
+    """The module `time`, whose clock goes ten times slower."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(time, name)
+
+    def monotonic(self) -> float:
+        return time.monotonic() / 10
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """A cluster of two nodes with one CPU each, as two machines would be."""
+    """A cluster of two nodes with one CPU each, as two machines would be, and patient with both."""
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    nodes = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-    )
-    nodes.add_node(num_cpus=1)
-    connect(nodes.address)
-    yield nodes.address
-    ray.shutdown()
-    nodes.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_register_timeout_seconds", "600")
+        patch.setenv("RAY_gcs_server_port_wait_time_s", "300")
+        patch.setenv("RAY_health_check_failure_threshold", "100")
+        patch.setattr(ray_workers, "_START_S", 600.0)
+        patch.setattr("ray._private.node.time", _Slow())  # it gives a node 30 s to start
+        head = {"num_cpus": 1, "include_dashboard": False, "wait": False}
+        nodes = Cluster(initialize_head=True, head_node_args=head)
+        nodes.wait_for_nodes(300)
+        nodes.add_node(num_cpus=1, wait=False)
+        nodes.wait_for_nodes(300)
+        connect(nodes.address)
+        yield nodes.address
+        ray.shutdown()
+        nodes.shutdown()
 
 
 def run(folder: Path, name: str, *settings: str, told: tuple[Told, ...] = ()) -> Finished:
@@ -90,16 +112,13 @@ def test_a_run_on_two_nodes_that_loses_a_worker_leaves_the_same_as_one_here(
 
 
 def actor_pids() -> list[int]:
+    """Those of this process's clusters; another's tests may have some, too."""
     found = []
-    for name in sorted(os.listdir("/proc")):
-        if name.isdecimal():
-            try:
-                text = Path(f"/proc/{name}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if text.startswith(b"ray::_Actor"):
-                found.append(int(name))
-    return found
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::_Actor"):
+                found.append(process.pid)
+    return sorted(found)
 
 
 def test_an_address_without_a_cluster_is_a_clear_error() -> None:
@@ -156,8 +175,7 @@ def test_what_listens_and_is_no_ray_is_refused_before_ray_tries(
     if ray.is_initialized():
         ray.shutdown()
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray itself was asked"))
-    if listener == "silent":
-        monkeypatch.setattr(ray_address, "_ANSWER_S", 0.3)
+    monkeypatch.setattr(ray_address, "_ANSWER_S", 0.3 if listener == "silent" else 120.0)
     address = request.getfixturevalue(listener)
     with pytest.raises(ConfigError, match=f"what listens at {address} {why}") as refused:
         connect(prefix + address)

@@ -14,6 +14,8 @@ from omniloop.report.runs import read_run
 from omniloop.runner.grids.answers import answer
 from omniloop.runner.grids.grid import read_grid
 
+pytestmark = pytest.mark.timeout(900)  # whoever is first makes twelve runs
+
 PLUGINS = "tests.runner.grids.grid_plugins"
 POLICIES = (
     "policy=outside,looker,inside", f"outside={PLUGINS}:Beside", "outside.offset_m=7",
