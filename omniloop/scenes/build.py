@@ -290,7 +290,10 @@ def read_bytes(path: Path, most: int = MAX_UNPACKED_BYTES) -> bytes:
         raise damaged(f"cannot be read: {error}", str(path)) from error
     if len(data) > most:
         what = "unpacks to" if path.suffix == ".gz" else "has"
-        raise damaged(f"{what} more than {most >> 20} MiB", str(path))
+        raise SceneError(
+            f"{what} more than {most >> 20} MiB", where=str(path),
+            remedy="cut the recording or its map into smaller ones, or leave the scene out",
+        )  # fmt: skip
     return data
 
 

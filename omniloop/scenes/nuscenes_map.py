@@ -7,6 +7,7 @@ element lies at z = 0, the ground.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +40,11 @@ _ROAD_OUTLINE = "boundary_"
 
 _MAX_OUTLINES = 1_000
 """Scenes have tens; the time to overlay them grows with the square."""
+
+_MAX_CROSSINGS = 200
+"""Of an outline with itself; a converter's has none, an edited one few."""
+
+_SURFACES = ("Polygon", "MultiPolygon")
 
 _JOINED_M = 0.1
 """Lanes and connectors that follow each other share an end to within millimetres."""
@@ -186,13 +192,7 @@ def _drivable(rings: dict[str, Array], where: str) -> tuple[Area, ...]:
         return ()
     surface: shapely.Geometry = shapely.Polygon()
     for name, ring in closed.items():
-        inside = shapely.Polygon(ring)
-        if not shapely.is_valid(inside):  # an overlay may refuse it, or take minutes
-            raise SceneError(
-                f"the outline {name} of the drivable area cannot be used: {shapely.is_valid_reason(inside)}",
-                where=where, remedy="convert the scene again, or drop the feature",
-            )  # fmt: skip
-        surface = shapely.symmetric_difference(surface, inside)
+        surface = shapely.symmetric_difference(surface, _surface(ring, f"{where}, {name}"))
     parts = [p for p in shapely.get_parts(surface) if p.geom_type == "Polygon"]
     return tuple(
         Area(
@@ -202,6 +202,29 @@ def _drivable(rings: dict[str, Array], where: str) -> tuple[Area, ...]:
         )
         for i, part in enumerate(parts)
     )
+
+
+def _surface(ring: Array, where: str) -> shapely.Geometry:
+    """What a closed ring encloses; by the even-odd rule where it crosses or touches itself.
+
+    Raises:
+        SceneError: it does so very often: the time to mend it grows with the square.
+    """
+    found = shapely.Polygon(ring)
+    if shapely.is_valid(found):
+        return found
+    sides = [shapely.LineString(side) for side in itertools.pairwise(ring)]
+    tree = shapely.STRtree(sides)
+    meetings = -3 * len(sides)  # each meets itself and its neighbours
+    for start in range(0, len(sides), 64):  # all pairs at once would take gigabytes
+        meetings += tree.query(sides[start : start + 64], "intersects").shape[1]
+        if meetings > 2 * _MAX_CROSSINGS:
+            raise SceneError(
+                f"the outline of a drivable area crosses itself more than {_MAX_CROSSINGS} times",
+                where=where, remedy="convert the scene again, or drop the feature",
+            )  # fmt: skip
+    mended = shapely.get_parts(shapely.make_valid(found))
+    return shapely.union_all([part for part in mended if part.geom_type in _SURFACES])
 
 
 def _flat(coords: Any) -> Array:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shapely
 import simplejpeg
 
 from omniloop.core.errors import SceneError
@@ -91,6 +92,15 @@ def test_a_hand_made_map_gives_what_was_put_in(tmp_path: Path):
     (area,) = made.drivable_areas
     assert (len(area.outline), len(area.holes)) == (4, 1)
     assert len(made.crosswalks) == 1
+
+
+def test_an_outline_that_crosses_itself_is_taken_by_the_even_odd_rule(tmp_path: Path):
+    raw = scenario()
+    del raw["map_features"]["boundary_1"]
+    bow = [[290, 690], [350, 710], [350, 690], [290, 710], [290, 690]]
+    raw["map_features"]["boundary_0"]["polyline"] = bow
+    areas = load(tmp_path, raw).map.drivable_areas
+    assert [shapely.Polygon(area.outline[:, :2]).area for area in areas] == [300.0, 300.0]
 
 
 def test_lanes_are_linked_as_the_file_says_where_it_says_so(tmp_path: Path):

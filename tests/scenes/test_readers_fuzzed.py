@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -200,9 +201,10 @@ ODD: dict[str, tuple[tuple[str, ...], Any, str]] = {
     "a lane's exit": (("map_features", "lane", "exit_lanes"), 7, "exit_lanes is 7, not a list"),
     "a lane's entry": (("map_features", "lane", "entry_lanes"), [[]], "an entry of entry_lanes is []"),
     "a type": (("map_features", "lane", "type"), ["LANE"], "type is ['LANE'], not a text"),
-    "a crossed outline": (
+    "a tangled outline": (
         ("map_features", "boundary_0", "polyline"),
-        [[290, 690], [350, 710], [350, 690], [290, 710], [290, 690]], "Self-intersection",
+        [[320 + 30 * math.cos(2.2 * k), 700 + 9 * math.sin(2.2 * k)] for k in [*range(100), 0]],
+        "crosses itself more than 200 times",
     ),
 }  # fmt: skip
 
