@@ -102,7 +102,7 @@ class Ear:
     async def _go(self) -> None:
         while not self._stop.is_set():
             try:
-                async with self._broker.client(timeout=60.0) as client:
+                async with self._broker.client(timeout=15.0) as client:
                     await client.subscribe(f"{self._broker.prefix}/#", qos=1)
                     self._ready.set()
                     reading = asyncio.create_task(self._read(client))

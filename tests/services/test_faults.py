@@ -240,7 +240,7 @@ def test_a_sensor_renderer_that_misbehaves_ends_the_rollouts_of_its_scenes(tmp_p
         check(result, fault, "renderer", "render_rgb")
 
 
-HUNG_S = 30.0
+HUNG_S = 15.0
 """The deadline of each call; the rollouts beside those that hang keep it on a busy machine."""
 
 HANGS = {
