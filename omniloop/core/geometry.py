@@ -69,7 +69,7 @@ def _few_rows(a: Array, b: Array) -> tuple[list[list[float]], list[list[float]]]
             rows_b *= len(rows_a)
         else:
             return None  # numpy says what is wrong
-    return rows_a, rows_b
+    return (rows_a, rows_b) if rows_a and rows_b else None
 
 
 def quat_multiply(a: Array, b: Array) -> Array:

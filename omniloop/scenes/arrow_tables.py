@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ def read_bounded(data: bytes, columns: Sequence[str] | None = None) -> Any:
         A valid `pyarrow.Table`: texts are UTF-8, lists end after they start.
 
     Raises:
-        ValueError: it holds more than a table of a scene can, is damaged, or is neither.
+        ValueError: it holds more than a table of a scene can, is damaged, is neither, or two of its
+            columns have one name.
     """
     import pyarrow as pa
 
@@ -30,6 +32,7 @@ def read_bounded(data: bytes, columns: Sequence[str] | None = None) -> Any:
         if data[:4] in (MAGIC[:4], b"FEA1"):
             check_feather_size(data)
             table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+            _refuse_repeats(table.column_names)
             if columns is not None:
                 table = table.select([name for name in columns if name in table.column_names])
         else:
@@ -38,10 +41,17 @@ def read_bounded(data: bytes, columns: Sequence[str] | None = None) -> Any:
             parquet_size.check_parquet_size(data)
             file = pq.ParquetFile(pa.BufferReader(data))
             table = file.read(columns=columns and list(columns), use_threads=False)
+            _refuse_repeats(table.column_names)
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise ValueError((str(error).splitlines() or [type(error).__name__])[0]) from error
     return table
+
+
+def _refuse_repeats(names: Sequence[str]) -> None:
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise ValueError(f"it has more than one column '{twice[0]:.60}'")
 
 
 def is_text(kind: Any) -> bool:

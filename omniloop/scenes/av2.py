@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from omniloop.core.errors import SceneError
 from omniloop.core.scene import Scene
-from omniloop.scenes.build import existing, safe_id, unknown_scene
+from omniloop.scenes.build import damaged, existing, safe_id, unknown_scene
 
 _EXPECTED = (
     "give a folder of Argoverse 2 logs, or one log: a sensor log holds city_SE3_egovehicle.feather"
@@ -77,15 +78,19 @@ class Av2Scenes:
 
 
 def _is_sensor_log(folder: Path) -> bool:
-    return (folder / "city_SE3_egovehicle.feather").is_file()
+    return os.path.lexists(folder / "city_SE3_egovehicle.feather")
 
 
 def _logs(folder: Path, depth: int) -> Iterator[Path]:
     """Log folders at `folder` or below, in order; nothing is looked for inside a log."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return
-    if _is_sensor_log(folder) or any(folder.glob("scenario_*.parquet")):
+    try:
+        children = sorted(folder.iterdir())
+    except OSError as error:
+        raise damaged(f"cannot be read: {error}", str(folder)) from error
+    if _is_sensor_log(folder) or any(child.match("scenario_*.parquet") for child in children):
         yield folder
     elif depth:
-        for child in sorted(folder.iterdir()):
+        for child in children:
             yield from _logs(child, depth - 1)

@@ -14,12 +14,12 @@ import numpy as np
 from omniloop.core import geometry
 from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
-from omniloop.core.motion import Times
+from omniloop.core.motion import Times, Trajectory
 from omniloop.core.scene import ActorClass, HeightRaster, Scene, Track, VectorMap
 from omniloop.scenes import build
 from omniloop.scenes.av2_map import Height, find_map, ground_height, read_city_map, vector_map
 from omniloop.scenes.av2_sensor import VEHICLE
-from omniloop.scenes.av2_tables import Columns, read_columns
+from omniloop.scenes.av2_tables import Columns, read_columns, rows_of_tracks
 
 EGO_TRACK = "AV"
 STEP_US = 100_000
@@ -48,6 +48,8 @@ _COLUMNS = (
     "start_timestamp", "city",
 )  # fmt: skip
 _RASTER_CELL_M = 1.0
+_MAX_CELLS = 2_000_000
+"""Of the ground's raster: 2 km by 1 km. Maps of scenarios are some 300 m wide."""
 
 
 def find_scenario(folder: Path) -> Path | None:
@@ -73,14 +75,13 @@ def load_scenario(folder: Path, scene_id: str) -> Scene:
         raise build.damaged("holds no scenario_*.parquet", str(folder))
     where = str(file)
     columns = read_columns(file, _COLUMNS)
-    planar = build.finite_array(
-        np.stack([columns[n] for n in ("position_x", "position_y", "heading")], axis=1),
-        (None, 3), "position_x, position_y, heading", where,
-    )  # fmt: skip
+    planar = np.stack(
+        [columns[n].astype(np.float64) for n in ("position_x", "position_y", "heading")], axis=1
+    )
     city = read_city_map(find_map(folder))
     height = ground_height(city)
     ground_xyz = np.column_stack([planar[:, :2], height(planar[:, :2])])
-    times_us = _times_us(columns, where)
+    times_us = _times_us(columns)
 
     ego_rows = np.flatnonzero(columns["track_id"] == EGO_TRACK)
     if len(ego_rows) == 0:
@@ -92,36 +93,39 @@ def load_scenario(folder: Path, scene_id: str) -> Scene:
     origin = build.local_origin(ground_xyz[ego_rows[0]])
     local_xyz = build.to_local(ground_xyz, origin)
     ego_poses = geometry.poses_from_xyz_yaw(local_xyz[ego_rows], planar[ego_rows, 2])
+    ego = build.recorded_ego(times_us[ego_rows], ego_poses, f"{where}, track {EGO_TRACK}")
     local_map = vector_map(city, origin)
     return Scene(
         id=scene_id,
         source="av2",
-        ego=build.recorded_ego(times_us[ego_rows], ego_poses, f"{where}, track {EGO_TRACK}"),
+        ego=ego,
         vehicle=VEHICLE,
-        tracks=_tracks(columns, times_us, local_xyz, planar[:, 2], where),
+        tracks=_tracks(columns, times_us, local_xyz, planar[:, 2], ego, where),
         map=local_map,
-        ground=_ground(local_map, height, origin),
+        ground=_ground(local_map, height, origin, city.where),
         dataset_to_local=build.dataset_to_local(origin),
         tags=("argoverse2", "motion_forecasting", str(columns["city"][0])),
     )
 
 
-def _times_us(columns: Columns, where: str) -> Times:
-    start_ns = build.finite_array(columns["start_timestamp"], (None,), "start_timestamp", where)
-    steps = build.finite_array(columns["timestep"], (None,), "timestep", where)
+def _times_us(columns: Columns) -> Times:
+    start_ns, steps = (columns[n].astype(np.float64) for n in ("start_timestamp", "timestep"))
     return np.asarray(start_ns.astype(np.int64) // 1000 + steps.astype(np.int64) * STEP_US)
 
 
 def _tracks(
-    columns: Columns, times_us: Times, ground_xyz: Array, heading: Array, where: str
+    columns: Columns,
+    times_us: Times,
+    ground_xyz: Array,
+    heading: Array,
+    ego: Trajectory,
+    where: str,
 ) -> tuple[Track, ...]:
-    grid = np.unique(times_us)
-    names = columns["track_id"].astype(str)
+    grid, others = np.unique(times_us), np.flatnonzero(columns["track_id"] != EGO_TRACK)
+    found = rows_of_tracks(columns["track_id"][others], times_us[others], grid, ego, where)
     tracks = []
-    for name in np.unique(names).tolist():
-        if name == EGO_TRACK:
-            continue
-        rows = np.flatnonzero(names == name)
+    for name, at in found:
+        rows = others[at]
         label = str(columns["object_type"][rows[0]])
         actor_class, size_m, fixed = _KINDS.get(label, _KINDS["unknown"])
         centers = ground_xyz[rows] + [0.0, 0.0, size_m[2] / 2]
@@ -141,11 +145,21 @@ def _tracks(
     return tuple(tracks)
 
 
-def _ground(local: VectorMap, height: Height, origin_m: Array) -> HeightRaster:
-    """The map's ground on a grid over its lanes and drivable areas, in `local`."""
+def _ground(local: VectorMap, height: Height, origin_m: Array, where: str) -> HeightRaster:
+    """The map's ground on a grid over its lanes and drivable areas, in `local`.
+
+    Raises:
+        SceneError: the map is too wide for that.
+    """
     lines = [lane.centerline for lane in local.lanes] + [a.outline for a in local.drivable_areas]
     points = np.concatenate(lines)[:, :2]
     low, high = np.floor(points.min(axis=0)), np.ceil(points.max(axis=0))
+    wide_m = high - low
+    if (wide_m / _RASTER_CELL_M + 1).prod() > _MAX_CELLS:
+        raise SceneError(
+            f"the map is {wide_m[0]:.0f} m by {wide_m[1]:.0f} m, and may have {_MAX_CELLS * _RASTER_CELL_M**2:.0f} m^2",
+            where=where, remedy="mend the points that lie far off, or cut the map",
+        )  # fmt: skip
     x, y = (np.arange(a, b + 1, _RASTER_CELL_M) for a, b in zip(low, high, strict=True))
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     heights = height(grid.reshape(-1, 2) + origin_m[:2]).reshape(grid.shape[:2]) - origin_m[2]

@@ -7,7 +7,9 @@ of their own timestamp. Formats: https://argoverse.github.io/user-guide/datasets
 
 from __future__ import annotations
 
+import os
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +19,11 @@ from omniloop.core import geometry
 from omniloop.core.cameras import Camera, PinholeCamera
 from omniloop.core.errors import SceneError
 from omniloop.core.geometry import Array
-from omniloop.core.motion import Times, Trajectory
+from omniloop.core.motion import Trajectory
 from omniloop.core.scene import ActorClass, HeightRaster, Scene, Track, Vehicle
-from omniloop.scenes import build
+from omniloop.scenes import bounds, build
 from omniloop.scenes.av2_map import find_map, read_city_map, vector_map
-from omniloop.scenes.av2_tables import POSE_COLUMNS, Columns, poses, read_columns
-from omniloop.scenes.parquet_size import MAX_VALUES
+from omniloop.scenes.av2_tables import POSE_COLUMNS, poses, read_columns, rows_of_tracks
 
 POSES_FILE = "city_SE3_egovehicle.feather"
 
@@ -44,6 +45,15 @@ FRAME_INTERVAL_US = 50_000
 """All nine cameras run at 20 Hz (user guide, Sensor Suite)."""
 
 EGO_LABEL = "EGO_VEHICLE"
+
+_MAX_CAMERAS = 32
+_MAX_SIZE_PX = 1 << 14
+_MAX_CELLS = 1 << 25
+"""Of a ground height raster; those of logs have a million or two."""
+
+_MAX_OFF_ROTATION = 1e-3
+_CELLS_PER_M = (1e-3, 1e3)
+"""Argoverse 2 has 10/3."""
 
 _TRUCKS = (
     "LARGE_VEHICLE", "BUS", "BOX_TRUCK", "TRUCK", "VEHICULAR_TRAILER", "TRUCK_CAB", "SCHOOL_BUS",
@@ -82,6 +92,7 @@ def load_sensor_log(folder: Path, scene_id: str) -> Scene:
     city_to_rig = geometry.compose(city_to_ego[once], ego_to_rig)
     origin = build.local_origin(city_to_rig[0, :3] if len(city_to_rig) else np.zeros(3))
     ego = build.recorded_ego(times_us[once], build.to_local(city_to_rig, origin), where)
+    bounds.check_extent((ego.start_us, ego.end_us), (), 0, where)
 
     tracks, vehicle = _annotations(folder, ego.shift_body(geometry.inverse(ego_to_rig)))
     map_file = find_map(folder / "map")
@@ -102,7 +113,7 @@ def load_sensor_log(folder: Path, scene_id: str) -> Scene:
 
 def _annotations(folder: Path, local_to_ego: Trajectory) -> tuple[tuple[Track, ...], Vehicle]:
     files = [folder / f"annotations{suffix}.feather" for suffix in ("", "_with_ego")]
-    file = next((f for f in files if f.is_file()), None)
+    file = next((f for f in files if os.path.lexists(f)), None)
     if file is None:
         return (), VEHICLE
     where = str(file)
@@ -129,40 +140,40 @@ def _annotations(folder: Path, local_to_ego: Trajectory) -> tuple[tuple[Track, .
     sizes = np.stack(
         [columns[n].astype(np.float64) for n in ("length_m", "width_m", "height_m")], axis=1
     )
-    labels = columns["category"]
+    own = columns["category"] == EGO_LABEL
     vehicle = VEHICLE
-    if (labels == EGO_LABEL).any():
-        length, width, height = (float(v) for v in np.median(sizes[labels == EGO_LABEL], axis=0))
+    if own.any():
+        size = np.median(sizes[own], axis=0)
+        if (size <= 0).any():
+            raise SceneError(
+                f"the {EGO_LABEL} boxes' size {size.tolist()} m is not positive", where=where,
+                remedy=f"mend the sizes, or drop the rows of {EGO_LABEL}",
+            )  # fmt: skip
+        length, width, height = (float(v) for v in size)
         vehicle = replace(VEHICLE, length_m=length, width_m=width, height_m=height)
-    return _tracks(columns, times_us, local_to_aabb, sizes, where), vehicle
-
-
-def _tracks(
-    columns: Columns, times_us: Times, local_to_aabb: Array, sizes: Array, where: str
-) -> tuple[Track, ...]:
-    grid = np.unique(times_us)
-    others = np.flatnonzero(columns["category"] != EGO_LABEL)
-    names, index = np.unique(columns["track_uuid"][others].astype(str), return_inverse=True)
-    order = others[np.lexsort((times_us[others], index))]
-    ends = np.cumsum(np.bincount(index, minlength=len(names)))
+    grid, others = np.unique(times_us), np.flatnonzero(~own)
+    rows = rows_of_tracks(
+        columns["track_uuid"][others], times_us[others], grid, local_to_ego, where
+    )
     tracks = []
-    for name, rows in zip(names, np.split(order, ends[:-1]), strict=True) if len(names) else ():
-        label = str(columns["category"][rows[0]])
+    for name, found in rows:
+        at = others[found]
+        label = str(columns["category"][at[0]])
         tracks.append(
             build.make_track(
-                str(name),
+                name,
                 _CLASSES.get(label, ActorClass.OTHER),
                 label=label,
-                size_m=sizes[rows],
-                times_us=times_us[rows],
-                local_to_aabb=local_to_aabb[rows],
+                size_m=sizes[at],
+                times_us=times_us[at],
+                local_to_aabb=local_to_aabb[at],
                 grid_us=grid,
                 where=where,
                 # A bicycle being ridden moves; one that does not is parked.
-                is_static=build.never_moves(local_to_aabb[rows]) if label in _RIDERLESS else None,
+                is_static=build.never_moves(local_to_aabb[at]) if label in _RIDERLESS else None,
             )
         )
-    return tuple(tracks)
+    return tuple(tracks), vehicle
 
 
 def _cameras(folder: Path, rig_to_ego: Array) -> tuple[Camera, ...]:
@@ -172,7 +183,7 @@ def _cameras(folder: Path, rig_to_ego: Array) -> tuple[Camera, ...]:
     k1, k2, k3 in the file are those of the lens before (user guide, Sensor Suite; av2-api
     issues 219 and 226). Its camera frames are optical.
     """
-    if not folder.is_dir():
+    if not os.path.lexists(folder):
         return ()
     numbers = ("fx_px", "fy_px", "cx_px", "cy_px")
     inner = read_columns(
@@ -181,12 +192,22 @@ def _cameras(folder: Path, rig_to_ego: Array) -> tuple[Camera, ...]:
     outer = read_columns(folder / "egovehicle_SE3_sensor.feather", ("sensor_name", *POSE_COLUMNS))
     where = str(folder / "egovehicle_SE3_sensor.feather")
     ego_to_sensor = dict(zip(outer["sensor_name"].tolist(), poses(outer, where), strict=True))
-    cameras = []
+    here = str(folder / "intrinsics.feather")
+    bounds.check_count(len(inner["sensor_name"]), _MAX_CAMERAS, "cameras", here)
+    cameras: list[Camera] = []
     for row, name in enumerate(inner["sensor_name"].tolist()):
         fx, fy, cx, cy = (float(inner[n][row]) for n in numbers)
-        model = PinholeCamera(
-            int(inner["width_px"][row]), int(inner["height_px"][row]), fx, fy, cx, cy
-        )
+        size = int(inner["width_px"][row]), int(inner["height_px"][row])
+        if min(size) <= 0 or max(size) > _MAX_SIZE_PX or min(fx, fy) <= 0:
+            raise SceneError(
+                f"camera {name} has {size[0]} x {size[1]} px and focal lengths of {fx:g} and {fy:g} px",
+                where=here, remedy=f"give 1 to {_MAX_SIZE_PX} px, and positive focal lengths",
+            )  # fmt: skip
+        if any(name == camera.id for camera in cameras):
+            raise SceneError(
+                f"camera {name} is there twice", where=here, remedy="keep one of its rows"
+            )
+        model = PinholeCamera(*size, fx, fy, cx, cy)
         rig_to_camera = geometry.compose(rig_to_ego, build.member(ego_to_sensor, name, where))
         cameras.append(Camera(str(name), model, rig_to_camera, frame_interval_us=FRAME_INTERVAL_US))
     return tuple(cameras)
@@ -207,22 +228,54 @@ def _ground(folder: Path, origin_m: Array) -> HeightRaster | None:
             f"holds {len(rasters)} ground height rasters and {len(places)} files *___img_Sim2_city.json, not one each",
             where=str(folder), remedy="copy the log's map again from the dataset",
         )  # fmt: skip
-    if not rasters[0].is_file():
-        raise build.damaged("is no regular file", str(rasters[0]))
-    try:  # mapped: a head that claims more than the file has would be given the memory for it
-        heights = np.load(rasters[0], mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise build.damaged(f"cannot be read: {error}", str(rasters[0])) from error
-    if not isinstance(heights, np.ndarray) or heights.size > MAX_VALUES:
-        what = f"{heights.size} values" if isinstance(heights, np.ndarray) else "a zip"
-        raise build.damaged(f"holds {what}, not heights of {MAX_VALUES} cells at most", str(rasters[0]))  # fmt: skip
-    if heights.ndim != 2 or heights.dtype.kind != "f":
-        raise build.damaged(
-            f"holds {heights.dtype} of shape {heights.shape}, not heights (H, W)", str(rasters[0])
-        )
-    sim2, where = build.read_json(places[0]), str(places[0])
+    rotation, shift, scale = _sim2(places[0])
+    affine = np.column_stack([scale * rotation, scale * (rotation @ origin_m[:2] + shift) - 0.5])
+    heights = _heights(rasters[0])
+    with np.errstate(invalid="ignore"):  # a damaged cell may hold a signalling NaN
+        heights -= origin_m[2]
+    return HeightRaster(heights, affine)
+
+
+def _sim2(file: Path) -> tuple[Array, Array, float]:
+    """Rotation ``(2, 2)``, shift ``(2,)`` [m] and scale [cells/m] from city to raster."""
+    sim2, where = build.read_json(file), str(file)
     rotation = build.finite_array(build.member(sim2, "R", where), (4,), "R", where).reshape(2, 2)
     shift = build.finite_array(build.member(sim2, "t", where), (2,), "t", where)
     scale = float(build.finite_array(build.member(sim2, "s", where), (), "s", where))
-    affine = np.column_stack([scale * rotation, scale * (rotation @ origin_m[:2] + shift) - 0.5])
-    return HeightRaster(heights.astype(np.float64) - origin_m[2], affine)
+    bounds.check_numbers(shift, "t", where)
+    off = bounds.check_numbers(rotation, "R", where) @ rotation.T - np.eye(2)
+    if np.abs(off).max() > _MAX_OFF_ROTATION:
+        raise build.damaged(f"R is {rotation.ravel().tolist()}, which is no rotation", where)
+    low, high = _CELLS_PER_M
+    if not low <= scale <= high:
+        raise build.damaged(f"s is {scale:g} cells per metre, not {low:g} to {high:g}", where)
+    return rotation, shift, scale
+
+
+def _heights(file: Path) -> Array:
+    """The raster's heights ``(H, W)`` [m] in the city frame, NaN where unknown."""
+    where = str(file)
+    if not os.path.isfile(file):
+        raise build.damaged("is no regular file", where)
+    try:  # mapped: a head that claims more than the file has would be given the memory for it
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about how old or odd a head is
+            found = np.load(file, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # a damaged head raises of every kind
+        what = str(error).splitlines() or [type(error).__name__]
+        raise build.damaged(f"cannot be read: {what[0][:200]}", where) from error
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise build.damaged("holds a zip, not heights (H, W)", where)
+    if found.size > _MAX_CELLS:
+        raise build.damaged(f"holds {found.size} values, not heights of {_MAX_CELLS} cells at most", where)  # fmt: skip
+    if found.ndim != 2 or found.dtype.kind != "f" or found.size == 0:
+        kind = str(found.dtype)[:60]
+        raise build.damaged(f"holds {kind} of shape {found.shape}, not heights (H, W)", where)
+    with np.errstate(over="ignore", invalid="ignore"):
+        out = found.astype(np.float64)
+    for row in out:  # by rows: a mask of them all takes as much again
+        wrong = np.abs(row) > bounds.LARGEST
+        if wrong.any():
+            raise build.damaged(f"a height of {row[np.argmax(wrong)]:g} m", where)
+    return out

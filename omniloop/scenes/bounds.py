@@ -30,6 +30,12 @@ MAX_POSES = 5_000_000
 MAX_MAP_ELEMENTS = 20_000
 """Maps of whole districts have some thousand lanes, and signs and lines to them."""
 
+MAX_LANES_M = 1e6
+"""Length of all lanes together: a city's."""
+
+MAX_CROSSINGS = 200
+"""Of an outline with itself; those of datasets have none, edited ones few."""
+
 _MAX_NAME = 200
 _MEND = "mend the file, or leave the scene out"
 
@@ -50,7 +56,7 @@ def name_of(value: Any, what: str, where: str) -> str:
         SceneError: it is neither a text nor a whole number, or very long.
     """
     known = isinstance(value, str | int) and not isinstance(value, bool)
-    if not known or (isinstance(value, str) and len(value) > _MAX_NAME):
+    if not known or len(str(value)) > _MAX_NAME:
         raise SceneError(
             f"{what} is {shown(value)}, not a text of {_MAX_NAME} characters at most",
             where=where, remedy=_MEND,
@@ -108,6 +114,48 @@ def check_count(count: int, most: int, what: str, where: str) -> None:
             f"holds {count} {what}, and {most} may be", where=where,
             remedy="cut the recording or its map into smaller ones",
         )  # fmt: skip
+
+
+def check_lanes_length(sides: Iterable[Array], where: str) -> None:
+    """Refuse lanes so long that their centre lines, a point every 2 m, fill the memory.
+
+    Args:
+        sides: ``(N, 3)``: the left and right side of every lane.
+
+    Raises:
+        SceneError: they are longer than `MAX_LANES_M` in all.
+    """
+    steps = (np.diff(side[:, :2], axis=0) for side in sides)
+    length_m = sum(float(np.linalg.norm(step, axis=1).sum()) for step in steps) / 2
+    if length_m > MAX_LANES_M:
+        raise SceneError(
+            f"its lanes are {length_m:.0f} m long in all, and {MAX_LANES_M:.0f} m may be",
+            where=where, remedy="mend the points that lie far off, or cut the map",
+        )  # fmt: skip
+
+
+def check_tangled(outline_xy: Array, where: str) -> None:
+    """Refuse a closed outline that crosses itself very often: work on it grows with the square.
+
+    Args:
+        outline_xy: ``(N, 2)`` corners, the last one joined with the first.
+
+    Raises:
+        SceneError: it does so more than `MAX_CROSSINGS` times.
+    """
+    import shapely
+
+    pairs = np.stack([outline_xy, np.roll(outline_xy, -1, axis=0)], axis=1)
+    sides = [shapely.LineString(pair) for pair in pairs]
+    tree = shapely.STRtree(sides)
+    meetings = -3 * len(sides)  # each meets itself and its neighbours
+    for start in range(0, len(sides), 64):  # all pairs at once would take gigabytes
+        meetings += tree.query(sides[start : start + 64], "intersects").shape[1]
+        if meetings > 2 * MAX_CROSSINGS:
+            raise SceneError(
+                f"its outline crosses itself more than {MAX_CROSSINGS} times", where=where,
+                remedy=_MEND,
+            )  # fmt: skip
 
 
 def check_extent(

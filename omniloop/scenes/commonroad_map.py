@@ -22,7 +22,13 @@ from omniloop.core.scene import (
     TrafficSign,
     VectorMap,
 )
-from omniloop.scenes.bounds import MAX_MAP_ELEMENTS, check_count, name_of, shown
+from omniloop.scenes.bounds import (
+    MAX_MAP_ELEMENTS,
+    check_count,
+    check_lanes_length,
+    name_of,
+    shown,
+)
 from omniloop.scenes.build import between_boundaries, centerline, to_local
 from omniloop.scenes.commonroad_xml import (
     check_unique,
@@ -117,6 +123,7 @@ def read_map(
         check_count(len(elements), most, f"<{tag}> elements", where)
         check_unique(elements, where)
     lanelets = {id_of(e, where): _lanelet(e, origin_m, where) for e in root.findall("lanelet")}
+    check_lanes_length([side for x in lanelets.values() for side in (x.left, x.right)], where)
     drivable = {k: v for k, v in lanelets.items() if not set(v.types) & set(_NOT_LANES)}
     lines, line_of = _lane_lines(drivable)
     limits = _speed_limits(root, where)

@@ -7,7 +7,6 @@ element lies at z = 0, the ground.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +21,7 @@ from omniloop.scenes.bounds import (
     check_count,
     check_names,
     check_numbers,
+    check_tangled,
     name_of,
     names_of,
 )
@@ -40,9 +40,6 @@ _ROAD_OUTLINE = "boundary_"
 
 _MAX_OUTLINES = 1_000
 """Scenes have tens; the time to overlay them grows with the square."""
-
-_MAX_CROSSINGS = 200
-"""Of an outline with itself; a converter's has none, an edited one few."""
 
 _SURFACES = ("Polygon", "MultiPolygon")
 
@@ -213,16 +210,7 @@ def _surface(ring: Array, where: str) -> shapely.Geometry:
     found = shapely.Polygon(ring)
     if shapely.is_valid(found):
         return found
-    sides = [shapely.LineString(side) for side in itertools.pairwise(ring)]
-    tree = shapely.STRtree(sides)
-    meetings = -3 * len(sides)  # each meets itself and its neighbours
-    for start in range(0, len(sides), 64):  # all pairs at once would take gigabytes
-        meetings += tree.query(sides[start : start + 64], "intersects").shape[1]
-        if meetings > 2 * _MAX_CROSSINGS:
-            raise SceneError(
-                f"the outline of a drivable area crosses itself more than {_MAX_CROSSINGS} times",
-                where=where, remedy="convert the scene again, or drop the feature",
-            )  # fmt: skip
+    check_tangled(ring[:-1], where)
     mended = shapely.get_parts(shapely.make_valid(found))
     return shapely.union_all([part for part in mended if part.geom_type in _SURFACES])
 

@@ -196,8 +196,6 @@ class _Thrift:
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
         """The fields of the struct here by their numbers."""
-        if depth > _DEEPEST:
-            raise ValueError(_DAMAGED)
         out: dict[int, Any] = {}
         number = 0
         while (head := self._data[self.at]) != 0:
@@ -209,6 +207,8 @@ class _Thrift:
         return out
 
     def _value(self, kind: int, depth: int) -> Any:
+        if depth > _DEEPEST:
+            raise ValueError(_DAMAGED)
         if kind in (1, 2, 3):  # in lists a truth value takes a byte
             self.at += 1
             return None

@@ -165,6 +165,7 @@ HUGE: dict[str, tuple[str, str]] = {
     "an obstacle twice": (commonroad.EGO * 2, "2 elements, a <dynamicObstacle> first, have the id 7"),
     "a lanelet twice": (commonroad.LANES + commonroad.EGO, "2 elements, a <lanelet> first, have the id 1"),
     "a lanelet without area": (commonroad.lanelet(4, (1, 2), (5, 5)) + commonroad.EGO, "no area between"),
+    "a lanelet round the world": (commonroad.lanelet(4, (1, 4e9), (5, 8)) + commonroad.EGO, "m long in all"),
     "a box inside out": (commonroad.EGO.replace("<width>2.0", "<width>-2.0"), "width is -2"),
     "no id": (commonroad.EGO.replace(' id="7"', ""), "a <dynamicObstacle> has no id"),
 }  # fmt: skip
