@@ -8,10 +8,10 @@ import pty
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ from omniloop.live.mqtt import MqttPublisher
 from omniloop.runlog.folder import RunFolder, rollout_dir
 from omniloop.runlog.results import RESULT_NAME, write_result
 from tests.live.brokers import BrokerProcess, free_port
-from tests.live.made_run import Spy, progress, result_of, rollouts, started, wait_for
+from tests.live.made_run import Spy, progress, result_of, rollouts, started, telling_again, wait_for
 
 AT_LAST = ("--timeout", "120")
 OMNILOOP = [sys.executable, "-m", "omniloop.cli.main", "watch"]
@@ -57,23 +57,10 @@ def time_to_hear(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("omniloop.cli.watch._FIRST_WORD_S", 120.0)
 
 
-@contextmanager
-def going_on(publisher: MqttPublisher) -> Iterator[None]:
+def going_on(publisher: MqttPublisher) -> AbstractContextManager[None]:
     """A run that goes on tells its progress again and again."""
     wait_for(lambda: publisher._telling._progress is not None)
-    told, done = publisher._telling._progress, threading.Event()
-
-    def tell() -> None:
-        while not done.wait(0.1):
-            publisher.tell(told)
-
-    thread = threading.Thread(target=tell)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    return telling_again(partial(publisher.tell, publisher._telling._progress))
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import yaml
 
+from omniloop.bench.batch_live import hold_port
+
 
 def mosquitto() -> str | None:
     if os.environ.get("OMNILOOP_TEST_BROKER") == "amqtt":
@@ -35,11 +37,8 @@ def free_port() -> int:
     A socket that does not listen holds it. Only who asks for this very port can listen there
     beside it (SO_REUSEADDR, which servers set); before that, connections are refused.
     """
-    holder = socket.socket()
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind(("127.0.0.1", 0))
-    _HELD.append(holder)
-    port: int = holder.getsockname()[1]
+    _HELD.append(hold_port())
+    port: int = _HELD[-1].getsockname()[1]
     return port
 
 

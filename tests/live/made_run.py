@@ -6,7 +6,8 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from omniloop.core.metric_value import MetricValue
@@ -160,3 +161,23 @@ def wait_for(true: Callable[[], object], what: str = "", timeout_s: float = 120.
     while not true():
         assert time.monotonic() < until, f"waited in vain for {what or true}"
         time.sleep(0.02)
+
+
+@contextmanager
+def telling_again(tell: Callable[[], object], after_s: float = 0.1) -> Iterator[None]:
+    """A run that goes on tells something after a while, and again every 100 ms."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        wait_s = after_s
+        while not over.wait(wait_s):
+            tell()
+            wait_s = 0.1
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pytest
 from typer.testing import CliRunner
@@ -19,7 +19,7 @@ from omniloop.live.namesakes import Namesakes
 from omniloop.live.schema import encode
 from omniloop.live.telling import Telling
 from tests.live.brokers import BrokerProcess
-from tests.live.made_run import Ear, Spy, progress, started, wait_for
+from tests.live.made_run import Ear, Spy, progress, started, telling_again, wait_for
 
 
 def telling(run_dir: str = "runs/demo") -> Telling:
@@ -76,26 +76,6 @@ def going_on(run_dir: str, url: str, done: int) -> Iterator[MqttPublisher]:
         publisher.close(30.0)
 
 
-@contextmanager
-def telling_again(run: MqttPublisher, done: int, late_s: float) -> Iterator[None]:
-    """After a while the run tells its progress again and again."""
-    over = threading.Event()
-
-    def tell() -> None:
-        wait_s = late_s
-        while not over.wait(wait_s):
-            run.tell(progress(done))
-            wait_s = 0.1
-
-    thread = threading.Thread(target=tell)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
 def test_a_look_at_two_runs_of_one_name_shows_both(
     broker: BrokerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +93,7 @@ def test_a_look_at_two_runs_of_one_name_shows_both(
         last = ear.of("status")[-1]  # what is retained
         assert {last["instance"], *last["namesakes"]} == instances
         for run, done, late_s in zip(runs, (3, 5), (0.7, 1.4), strict=True):
-            stack.enter_context(telling_again(run, done, late_s))
+            stack.enter_context(telling_again(partial(run.tell, progress(done)), late_s))
         shown = CliRunner().invoke(app, ["watch", broker.url, "--once", "--json"])
         rows = json.loads(shown.stdout)
         assert {row["done"] for row in rows} == {3, 5}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 import grpc
 from grpc import aio
 
+from omniloop.bench.batch_live import hold_port
 from omniloop.services.rpc import methods_of
 from omniloop.services.serving import Listening, Servicer, start_server
 
@@ -59,9 +59,7 @@ def held_port() -> Iterator[int]:
 
     A plain free port may be anybody's before its server has started, or after it has died.
     """
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC's servers do
-        held.bind(("127.0.0.1", 0))
+    with hold_port() as held:
         yield int(held.getsockname()[1])
 
 
